@@ -1,0 +1,557 @@
+//! Everything that ice's processes say to each other.
+//!
+//! This file has no behaviour. Four conversations: client and submitter over a unix socket,
+//! submitter and worker, node and scheduler, and agent and node. postcard is positional: the
+//! order of fields and variants *is* the protocol, so [`PROTOCOL`] counts its versions and
+//! `tests/golden.rs` keeps the bytes.
+//!
+//! Sizes from outside meet the limits named here before they meet an allocation: a message as a
+//! whole in [`crate::frame`] and [`crate::connection`], a list where its owner takes it in.
+
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{AbsPath, Bytes, Digest, JobId, LeaseId, NodeId, RequestId};
+
+/// The version of all that follows. Both ends of a connection must have the same.
+pub const PROTOCOL: u16 = 1;
+
+/// The largest message on a unix socket: a command line may have megabytes (Linux's own limit for
+/// arguments and environment together is a quarter of the stack limit, usually 2 MiB).
+pub const CALL_BYTES_MAX: usize = 16 << 20;
+
+/// The largest message between nodes. Bulk data travels as [`Chunk`]s and is not limited by it.
+pub const MESSAGE_BYTES_MAX: usize = 16 << 20;
+
+/// The uncompressed size of a chunk of bulk data, at most.
+pub const CHUNK_BYTES_MAX: usize = 256 << 10;
+
+// ---------------------------------------------------------------------------------------------
+// Client and submitter
+
+/// A client's only message: a compiler was called. It travels with the client's standard output
+/// and standard error as file descriptors.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Call {
+    /// [`PROTOCOL`] of the client: a daemon of another version answers [`Answer::Local`].
+    pub protocol: u16,
+    /// What is asked for.
+    pub kind: CallKind,
+    /// The real compiler, as an absolute path: the client has looked past every masquerade.
+    pub compiler: Bytes,
+    /// The command line; `argv[0]` is what the compiler will be told as its own name.
+    pub argv: Vec<Bytes>,
+    /// The working directory, as the kernel names it (`getcwd`).
+    pub cwd: Bytes,
+    /// The whole environment, in its order; `PATH` without the masquerade's directories.
+    pub env: Vec<(Bytes, Bytes)>,
+    /// The umask, for the files that are written on the client's behalf.
+    pub umask: u32,
+    /// Whether the client's standard error is a terminal.
+    pub terminal: bool,
+    /// The client's own niceness.
+    pub niceness: i8,
+}
+
+/// What a client wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CallKind {
+    /// Compile, wherever it is best.
+    Compile,
+    /// A local slot for this command, whatever it is (`ice local`, `ICECC=no`).
+    Local,
+}
+
+/// What the submitter says to a client.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Answer {
+    /// The call was understood. It comes at once; a client that does not see it within a second
+    /// runs the compiler itself.
+    Accepted,
+    /// The compile was done remotely and its files are in place: exit so.
+    Exit {
+        /// The compiler's exit status.
+        status: u8,
+        /// What to write into the job log.
+        report: Report,
+    },
+    /// Run the command yourself, now. The connection is the local slot: keep it open across
+    /// `exec`; when the kernel closes it, the slot is free again.
+    Local {
+        /// What to write into the job log.
+        report: Report,
+    },
+}
+
+/// What the job log says of a call, besides what the client knows itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// How the job travelled, or would have.
+    pub mode: Mode,
+    /// The node that compiled, by name; empty when local.
+    pub node: String,
+    /// Why the job is local: a stable word and a sentence.
+    pub reason: Option<(String, String)>,
+    /// The main input as it was spelled; empty where there is none.
+    pub file: Bytes,
+    /// How many nodes were tried, this machine included.
+    pub tries: u32,
+}
+
+/// How a job travels.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Mode {
+    /// Not at all.
+    #[default]
+    Local,
+    /// The submitter preprocesses and the text travels.
+    Preprocessed,
+    /// Main file and headers travel by digest.
+    Source,
+}
+
+// ---------------------------------------------------------------------------------------------
+// Files, toolchains, jobs
+
+/// A file, symlink or directory at an absolute path.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Entry {
+    /// Where it is, on the submitter and on the worker alike.
+    pub path: AbsPath,
+    /// What it is.
+    pub kind: EntryKind,
+}
+
+/// What stands at a path.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum EntryKind {
+    /// A regular file.
+    File {
+        /// BLAKE3 of its content.
+        digest: Digest,
+        /// Its size in bytes.
+        size: u64,
+        /// Whether its owner may execute it.
+        executable: bool,
+        /// Its time of modification: gcc prints it (`__TIMESTAMP__`) and compares it (`#pragma once`).
+        mtime: Mtime,
+    },
+    /// A symlink with this target, as it is spelled.
+    Symlink(Bytes),
+    /// A directory.
+    Directory,
+}
+
+/// A time of modification, as `stat` has it.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+pub struct Mtime {
+    /// Seconds since 1970.
+    pub seconds: i64,
+    /// Nanoseconds, 0 to 999,999,999.
+    pub nanoseconds: u32,
+}
+
+/// A toolchain: every file that its compiler needs to run. Its name is
+/// [`crate::toolchain::closure::name`] of this list.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// The machine that its programs run on, as `uname -m` says it: `x86_64`.
+    pub platform: String,
+    /// Its files, sorted by path. Times are zero: a toolchain is the same after a reinstall.
+    pub entries: Vec<Entry>,
+}
+
+/// A job: a set of files at absolute paths, plus an unchanged command.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobSpec {
+    /// The submitter's number for it.
+    pub job: JobId,
+    /// The lease under which it runs.
+    pub lease: LeaseId,
+    /// Whose job it is, unique among the submitters of a node. Trees are never shared between
+    /// two of them (the worker adds the node's name, which the submitter can't choose freely).
+    pub tenant: Bytes,
+    /// The toolchain that compiles it.
+    pub toolchain: Digest,
+    /// The program to execute: a path within the toolchain.
+    pub program: AbsPath,
+    /// Its command line.
+    pub argv: Vec<Bytes>,
+    /// Its working directory.
+    pub cwd: AbsPath,
+    /// Its whole environment.
+    pub env: Vec<(Bytes, Bytes)>,
+    /// Its umask.
+    pub umask: u32,
+    /// The directories that it may write into; what appears there travels back. They exist in the
+    /// job's tree, and so does `cwd`.
+    pub writable: Vec<AbsPath>,
+    /// Entries that this connection has not named before; each gets the next number, from 0.
+    pub fresh: Vec<Entry>,
+    /// The job's files: numbers on this connection, ascending, each as the difference to the one
+    /// before (the first as it is), so that a warm job's list is about one byte a file.
+    pub entries: Vec<u32>,
+}
+
+/// A piece of bulk data.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Chunk {
+    /// The size of `data` once decompressed; at most [`CHUNK_BYTES_MAX`].
+    pub size: u32,
+    /// An LZ4 block, or the data itself when its length is `size`.
+    pub data: Bytes,
+}
+
+/// What a compile consumed on its worker.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Usage {
+    /// CPU time of the compiler, user and system, in microseconds.
+    pub cpu_us: u64,
+    /// Wall time from the start of the compiler to its end, in microseconds.
+    pub wall_us: u64,
+    /// The largest resident set of one of its processes, in KiB.
+    pub rss_kib: u64,
+    /// Wall time that the worker spent on the job's tree and sandbox, in microseconds.
+    pub setup_us: u64,
+}
+
+// ---------------------------------------------------------------------------------------------
+// Submitter and worker. One job at a time on a connection.
+
+/// What a submitter says to a worker.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ToWorker {
+    /// A job begins.
+    Job(JobSpec),
+    /// The toolchain that the worker asked for.
+    Manifest(Manifest),
+    /// A blob that the worker asked for begins; it follows as [`ToWorker::Chunk`]s.
+    Blob {
+        /// Its name.
+        digest: Digest,
+        /// Its size.
+        size: u64,
+    },
+    /// The next piece of the blob.
+    Chunk(Chunk),
+    /// A blob that was asked for can't be sent: it is not what it was when it was hashed. The job
+    /// ends without a result.
+    Gone(Digest),
+    /// Stop the job; the worker answers [`FromWorker::Failed`].
+    Cancel,
+}
+
+/// What a worker says to a submitter.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FromWorker {
+    /// The worker lacks the toolchain: send its manifest.
+    NeedManifest(Digest),
+    /// The worker lacks these blobs; send each, in this order.
+    NeedBlobs(Vec<Digest>),
+    /// Nothing new. A worker with a job says something at least every [`ALIVE_EVERY_MS`].
+    Alive,
+    /// The compiler was started.
+    Started,
+    /// The compiler printed something.
+    Output {
+        /// 1 for standard output, 2 for standard error.
+        stream: u8,
+        /// What it printed.
+        chunk: Chunk,
+    },
+    /// The job wrote a file; its content follows as [`FromWorker::Chunk`]s.
+    File {
+        /// Where.
+        path: AbsPath,
+        /// Its permission bits.
+        mode: u32,
+        /// Its size.
+        size: u64,
+    },
+    /// The next piece of the file.
+    Chunk(Chunk),
+    /// The job made a directory, or a symlink with this target.
+    Made {
+        /// Where.
+        path: AbsPath,
+        /// A symlink's target; none for a directory.
+        target: Option<Bytes>,
+    },
+    /// The compiler ended, and all that it wrote has been sent.
+    Done {
+        /// Its exit status.
+        status: u8,
+        /// What it consumed.
+        usage: Usage,
+    },
+    /// There is no result, for a reason that is not the compiler's.
+    Failed {
+        /// Which kind of reason: it decides what the submitter does next.
+        failure: Failure,
+        /// A sentence for the log.
+        detail: String,
+    },
+}
+
+/// A worker with a job speaks at least this often.
+pub const ALIVE_EVERY_MS: u64 = 300;
+
+/// A worker with a job that has not spoken for this long is taken for dead.
+pub const SILENCE_MS: u64 = 1800;
+
+/// Why a job has no result. Each means: try another node, then compile locally.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Failure {
+    /// All slots and the queue are full, or the daemon is about to end.
+    Busy,
+    /// The worker accepts no jobs at all (no sandbox, or `--no-remote`).
+    NoRemote,
+    /// The toolchain does not run here.
+    Toolchain,
+    /// The store or the tree has no room.
+    Full,
+    /// The compiler was killed by a signal that nobody here sent.
+    Signal,
+    /// The job went beyond its memory.
+    Memory,
+    /// The job went beyond its time.
+    Time,
+    /// The job was cancelled.
+    Cancelled,
+    /// The job's description makes no sense.
+    Invalid,
+    /// Anything else: the sandbox did not start, an I/O error.
+    Internal,
+}
+
+// ---------------------------------------------------------------------------------------------
+// Node and scheduler
+
+/// What a node (or a program that looks on) says to the scheduler.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ToScheduler {
+    /// A node introduces itself; the first message on its connection.
+    Login(Login),
+    /// The state of the node, when it changed and at least every [`REPORT_EVERY_MS`].
+    State(NodeState),
+    /// A submitter wants a slot.
+    Want(Want),
+    /// A request is withdrawn; a grant that crossed it must be returned.
+    Withdraw(RequestId),
+    /// A lease ends.
+    Return {
+        /// Which.
+        lease: LeaseId,
+        /// What came of it.
+        outcome: Outcome,
+    },
+    /// These toolchains are in the node's store now, and these no longer.
+    Toolchains {
+        /// New ones.
+        added: Vec<Digest>,
+        /// Evicted ones.
+        removed: Vec<Digest>,
+    },
+    /// One [`FromScheduler::Status`], please. Needs no login.
+    Status,
+}
+
+/// A scheduler hears from each node at least this often, and takes a node that it has not heard
+/// for four times as long for dead. Each answers with [`FromScheduler::Alive`].
+pub const REPORT_EVERY_MS: u64 = 500;
+
+/// Who a node is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Login {
+    /// Its name; unique in a cluster, or the scheduler adds a number.
+    pub name: String,
+    /// The cluster's name within the key's holders (`--netname`).
+    pub netname: String,
+    /// `uname -m`.
+    pub platform: String,
+    /// The TCP port that takes jobs; 0 when the node takes none.
+    pub port: u16,
+    /// Slots for jobs, remote and local together.
+    pub slots: u32,
+    /// Why the node takes no remote jobs, if so.
+    pub no_remote: Option<String>,
+    /// The toolchains in its store.
+    pub toolchains: Vec<Digest>,
+}
+
+/// What changes on a node all the time.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeState {
+    /// Local jobs that hold a slot.
+    pub local_jobs: u32,
+    /// Remote jobs that hold a slot.
+    pub remote_jobs: u32,
+    /// Jobs of this node's submitters that wait for a slot somewhere.
+    pub waiting: u32,
+    /// One-minute load average, times 1000.
+    pub load_milli: u32,
+    /// Memory that is available, in MiB.
+    pub memory_mib: u64,
+}
+
+/// A request for one slot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Want {
+    /// The submitter's number for it.
+    pub request: RequestId,
+    /// The toolchain that the job needs.
+    pub toolchain: Digest,
+    /// The machine that the toolchain runs on.
+    pub platform: String,
+    /// What is compiled: the scheduler learns sizes by it, and the monitor shows it.
+    pub file: Bytes,
+    /// Only this node, by name or address (`ICECC_PREFERRED_HOST`); empty for any.
+    pub preferred: String,
+    /// Not these: the job failed there.
+    pub except: Vec<NodeId>,
+    /// 0 to 19; higher gives way.
+    pub niceness: u8,
+    /// Whether the submitter's own node may be chosen.
+    pub local_allowed: bool,
+}
+
+/// What came of a lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Outcome {
+    /// The job was compiled.
+    Done {
+        /// Its usage on the node.
+        usage: Usage,
+        /// Bytes of its output: with `usage`, the node's speed.
+        output_bytes: u64,
+    },
+    /// The lease was not used.
+    Unused,
+    /// The node did not deliver. `dead` when it did not even answer.
+    Failed {
+        /// What was wrong.
+        failure: Failure,
+        /// Whether the node was out of reach or silent.
+        dead: bool,
+    },
+}
+
+/// What the scheduler says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FromScheduler {
+    /// The login is accepted.
+    Welcome {
+        /// The node's number here.
+        node: NodeId,
+        /// Its name here.
+        name: String,
+    },
+    /// The login is refused, and why; the connection ends.
+    Refused(String),
+    /// A slot.
+    Grant(Grant),
+    /// There is and will be no slot for this request on the present nodes: compile locally.
+    Deny {
+        /// Which request.
+        request: RequestId,
+        /// A sentence.
+        why: String,
+    },
+    /// Answer to [`ToScheduler::State`].
+    Alive,
+    /// Answer to [`ToScheduler::Status`].
+    Status(Status),
+}
+
+/// One slot of one node, for one job.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Grant {
+    /// The request that it answers.
+    pub request: RequestId,
+    /// Its number.
+    pub lease: LeaseId,
+    /// The node. When it is the submitter's own, the job is compiled locally.
+    pub node: NodeId,
+    /// The node's name.
+    pub name: String,
+    /// Where the node takes jobs.
+    pub address: SocketAddr,
+    /// From now; a job that has not been started by then must ask again.
+    pub valid_ms: u32,
+}
+
+/// A picture of the cluster.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// The nodes, by name.
+    pub nodes: Vec<NodeStatus>,
+    /// Requests in the scheduler's queue.
+    pub waiting: u32,
+}
+
+/// A node in a [`Status`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeStatus {
+    /// Its name.
+    pub name: String,
+    /// Where it takes jobs.
+    pub address: String,
+    /// `uname -m`.
+    pub platform: String,
+    /// Its slots.
+    pub slots: u32,
+    /// Leases on it.
+    pub running: u32,
+    /// Local jobs on it.
+    pub local_jobs: u32,
+    /// Jobs that it compiled for others since it came.
+    pub jobs_done: u64,
+    /// Learned speed, relative to the mean of all nodes, in per cent; 0 when unknown.
+    pub speed_percent: u32,
+    /// Why it takes no remote jobs, if so.
+    pub no_remote: Option<String>,
+    /// One-minute load average, times 1000.
+    pub load_milli: u32,
+}
+
+// ---------------------------------------------------------------------------------------------
+// Agent and node: a per-user submitter beside a system daemon
+
+/// What an agent says to its node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ToNode {
+    /// As to the scheduler; the node numbers the requests anew.
+    Want(Want),
+    /// As to the scheduler.
+    Withdraw(RequestId),
+    /// As to the scheduler.
+    Return {
+        /// Which.
+        lease: LeaseId,
+        /// What came of it.
+        outcome: Outcome,
+    },
+    /// A local slot for this request.
+    WantLocal(RequestId),
+    /// The local slot of this request is free again, or no longer wanted.
+    ReturnLocal(RequestId),
+}
+
+/// What a node says to its agent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FromNode {
+    /// As from the scheduler.
+    Grant(Grant),
+    /// As from the scheduler; also when there is no scheduler.
+    Deny {
+        /// Which request.
+        request: RequestId,
+        /// A sentence.
+        why: String,
+    },
+    /// A local slot is there.
+    LocalSlot(RequestId),
+}
