@@ -7,6 +7,7 @@ pub mod compress;
 pub mod config;
 pub mod connection;
 pub mod daemon;
+pub mod dictionary;
 pub mod discover;
 pub mod frame;
 pub mod id;

@@ -30,8 +30,7 @@ pub const CHUNK_BYTES_MAX: usize = 256 << 10;
 // ---------------------------------------------------------------------------------------------
 // Client and submitter
 
-/// A client's only message: a compiler was called. It travels with the client's standard output
-/// and standard error as file descriptors.
+/// A client's only message: a compiler was called.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Call {
     /// [`PROTOCOL`] of the client: a daemon of another version answers [`Answer::Local`].
@@ -69,6 +68,14 @@ pub enum Answer {
     /// The call was understood. It comes at once; a client that does not see it within a second
     /// runs the compiler itself.
     Accepted,
+    /// The compiler printed this. The client writes it, so that a terminal that does not read
+    /// holds up its own client and nobody else.
+    Output {
+        /// 1 for standard output, 2 for standard error.
+        stream: u8,
+        /// What it printed.
+        data: Bytes,
+    },
     /// The compile was done remotely and its files are in place: exit so.
     Exit {
         /// The compiler's exit status.
