@@ -15,4 +15,5 @@ pub mod state;
 mod stories;
 pub mod suspicion;
 
+pub use server::{Server, ServerConfig, serve};
 pub use state::{Action, Core, Event, PeerId};
