@@ -41,7 +41,7 @@ impl Placement {
             // A grant that crossed a withdrawal has no owner and goes back.
             if !delivered {
                 match message {
-                    FromNode::Grant(grant) => self.tell(ToNode::Return {
+                    FromNode::Grant { grant, .. } => self.tell(ToNode::Return {
                         lease: grant.lease,
                         outcome: Outcome::Unused,
                     }),
@@ -66,9 +66,10 @@ impl Placement {
             ToNode::Want(want)
         });
         match pending.answer().await {
-            Some(FromNode::Grant(grant)) => Ok(Lease {
+            Some(FromNode::Grant { grant, own }) => Ok(Lease {
                 placement: self.clone(),
                 grant,
+                own,
                 outcome: Some(Outcome::Unused),
             }),
             Some(FromNode::Deny { why, .. }) => Err(why),
