@@ -178,9 +178,9 @@ pub struct JobSpec {
     pub job: JobId,
     /// The lease under which it runs.
     pub lease: LeaseId,
-    /// Whose job it is, unique among the submitters of a node. Trees are never shared between
-    /// two of them (the worker adds the node's name, which the submitter can't choose freely).
-    pub tenant: Bytes,
+    /// Whose job it is: a random number that a submitter draws when it starts and tells nobody but
+    /// its workers. Trees are never shared between two submitters, and none can pose as another.
+    pub tenant: [u8; 16],
     /// The toolchain that compiles it.
     pub toolchain: Digest,
     /// The program to execute: a path within the toolchain.
@@ -551,7 +551,12 @@ pub enum ToNode {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FromNode {
     /// As from the scheduler.
-    Grant(Grant),
+    Grant {
+        /// The lease.
+        grant: Grant,
+        /// Whether it is for the submitter's own machine: the job is compiled locally under it.
+        own: bool,
+    },
     /// As from the scheduler; also when there is no scheduler.
     Deny {
         /// Which request.

@@ -1,1 +1,3 @@
-//! To come.
+//! One node: joins a submitter and a worker.
+
+pub mod slots;
