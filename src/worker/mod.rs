@@ -1,1 +1,4 @@
-//! To come.
+//! Compiles for others: the store, the trees, one job from top to bottom.
+
+pub mod inventory;
+pub mod tree;
