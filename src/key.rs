@@ -41,6 +41,11 @@ impl ClusterKey {
         Ok(Self(bytes))
     }
 
+    /// The key with these bytes.
+    pub fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
     /// Reads the text form; space around it does not matter.
     pub fn parse(text: &str) -> Option<Self> {
         Digest::parse(text.trim()).map(|digest| Self(digest.0))

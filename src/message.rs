@@ -53,6 +53,13 @@ pub struct Call {
     pub niceness: i8,
 }
 
+impl Call {
+    /// The value of a variable in the client's environment.
+    pub fn variable(&self, name: &str) -> Option<&Bytes> {
+        self.env.iter().find(|(other, _)| &other[..] == name.as_bytes()).map(|(_, value)| value)
+    }
+}
+
 /// What a client wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum CallKind {

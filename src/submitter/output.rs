@@ -5,6 +5,7 @@
 //! a rename is not what a compiler does (a symlink, a device, a pipe, a hard link) is told before
 //! the job is sent; such a job is compiled locally.
 
+use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
@@ -107,6 +108,16 @@ pub enum Obstacle {
     NotRegular,
     /// The file has other names, or may not be written.
     Shared,
+}
+
+impl fmt::Display for Obstacle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Directory => "its directory is absent or can't be written",
+            Self::NotRegular => "it is there and no regular file",
+            Self::Shared => "it has other names, or may not be written",
+        })
+    }
 }
 
 /// Whether `place` can take a file by renaming. A missing file is fine.

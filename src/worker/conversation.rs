@@ -81,6 +81,11 @@ pub async fn hold<T>(
 }
 
 impl Conversation<'_> {
+    /// A sender of its own, for what goes out while the conversation waits for something else.
+    pub fn outgoing(&self) -> channel::Sender<FromWorker> {
+        self.outgoing.clone()
+    }
+
     /// Says something.
     pub async fn say(&self, message: FromWorker) {
         // The writer ends before the job only with an error, and then this job is dropped.

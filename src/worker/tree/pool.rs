@@ -87,6 +87,11 @@ pub struct Tree {
 }
 
 impl Tree {
+    /// The number in the name of its directory.
+    pub fn number(&self) -> u32 {
+        self.id.0
+    }
+
     /// The name of its directory below the root of the tmpfs.
     pub fn name(&self) -> String {
         directory_name(self.id)
