@@ -2,12 +2,12 @@
 //! written down.
 
 use std::io;
-use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
-use super::child;
+use super::child::{self, HeldSignals};
 use super::joblog::{self, Place};
 use super::lookup::Program;
 use super::socket::Submitter;
@@ -48,16 +48,15 @@ impl Local<'_> {
             }
             return self.failed(&command.exec());
         };
-        let status = match command
-            .spawn()
-            .and_then(|mut child| child::attend(&mut child))
-        {
+        let attended = command.spawn().and_then(|mut child| {
+            let signals = HeldSignals::hold()?;
+            signals.attend(&mut child)
+        });
+        let status = match attended {
             Ok(status) => status,
             Err(error) => return self.failed(&error),
         };
-        let exit = status
-            .code()
-            .unwrap_or_else(|| 128 + status.signal().unwrap_or_default());
+        let exit = child::shell_status(status);
         let wall = log.began.elapsed();
         if let Err(error) = joblog::append(log.path, Place::Local, &log.report, exit, wall) {
             eprintln!(

@@ -21,6 +21,13 @@ const DEFAULT_PATH: &[u8] = b"/bin:/usr/bin";
 /// Longer chains of symlinks are a loop to the kernel.
 const LINKS_MAX: usize = 40;
 
+/// The identity of no file at all.
+const NO_FILE: FileIdentity = FileIdentity {
+    device: 0,
+    inode: 0,
+    size: 0,
+};
+
 /// The program that a call means.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Program {
@@ -58,13 +65,8 @@ pub fn command(command: &Bytes, variables: &Variables, cwd: &Path) -> Option<Pro
         command.clone()
     } else {
         let search_path = search_path(variables);
-        let nobody = FileIdentity {
-            device: 0,
-            inode: 0,
-            size: 0,
-        };
-        masquerade::find(command, search_path, nobody, |path| {
-            let mut facts = facts(path, nobody)?;
+        masquerade::find(command, search_path, NO_FILE, |path| {
+            let mut facts = facts(path, NO_FILE)?;
             facts.links.clear();
             Some(facts)
         })
@@ -101,6 +103,17 @@ pub fn compilers_in(search_path: &[u8]) -> Vec<Bytes> {
     names.into_iter().collect()
 }
 
+/// Whether `path` is a symlink to an ice, be it one that has been removed since.
+pub fn leads_to_ice(path: &Path) -> bool {
+    let chain = links(path);
+    let facts = Facts {
+        identity: fs::metadata(path).map_or(NO_FILE, |metadata| identity(&metadata)),
+        links: chain,
+        copy_of_us: false,
+    };
+    !facts.links.is_empty() && masquerade::standing(&facts, own_identity()) == Standing::Ourselves
+}
+
 /// The value of `PATH`, or what stands for it when it is not set.
 pub fn search_path(variables: &Variables) -> &[u8] {
     variables.value("PATH").map_or(DEFAULT_PATH, |path| path)
@@ -108,14 +121,7 @@ pub fn search_path(variables: &Variables) -> &[u8] {
 
 /// The file that this process runs.
 pub fn own_identity() -> FileIdentity {
-    fs::metadata(OWN_EXECUTABLE).map_or(
-        FileIdentity {
-            device: 0,
-            inode: 0,
-            size: 0,
-        },
-        |metadata| identity(&metadata),
-    )
+    fs::metadata(OWN_EXECUTABLE).map_or(NO_FILE, |metadata| identity(&metadata))
 }
 
 fn beyond_masquerades(command: &Bytes, variables: &Variables, cwd: &Path) -> Option<Program> {
@@ -136,7 +142,6 @@ fn beyond_masquerades(command: &Bytes, variables: &Variables, cwd: &Path) -> Opt
     let path = search_path(variables);
     let found = masquerade::find(name, path, us, |path| facts(path, us));
     stepped_over.extend(found.stepped_over);
-    let by_path = is_path.then_some(());
     let program = match explicit {
         Some(program) => program,
         None => absolute(&found.program?, cwd),
@@ -144,7 +149,11 @@ fn beyond_masquerades(command: &Bytes, variables: &Variables, cwd: &Path) -> Opt
     Some(Program {
         // A compiler looks for its own files from where its name says that it is: a masquerade's
         // path would lead it astray, a bare name leads it along PATH.
-        name: by_path.map_or_else(|| command.clone(), |()| program.clone()),
+        name: if is_path {
+            program.clone()
+        } else {
+            command.clone()
+        },
         path: program,
         search_path: (found.path.0 != path).then_some(found.path),
         stepped_over,
