@@ -2,7 +2,7 @@
 
 use std::error::Error;
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
@@ -17,8 +17,9 @@ pub(super) fn print(directory: &Path) -> Result<(), Box<dyn Error + Send + Sync>
     if names.is_empty() {
         return Err("there is no compiler in PATH".into());
     }
+    let mut out = io::stdout().lock();
     for name in names {
-        println!("{}", directory.join(name.as_path()).display());
+        writeln!(out, "{}", directory.join(name.as_path()).display())?;
     }
     Ok(())
 }
