@@ -1,3 +1,7 @@
 //! The door: everything else is in the library.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ExitCode::from(ice::cli::run(std::env::args_os().collect()))
+}

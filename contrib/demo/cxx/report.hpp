@@ -1,0 +1,6 @@
+// What the program finds out, as text.
+#pragma once
+
+#include <string>
+
+std::string report();

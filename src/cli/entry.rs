@@ -1,0 +1,191 @@
+//! From `argv` to a role.
+//!
+//! A name decides first, then a word, and the grammar of options is built only when neither is a
+//! compiler's: it costs a third of what a whole compile call may.
+
+use std::ffi::OsString;
+
+use clap::Parser;
+
+use super::options::Ice;
+use super::{dispatch, resolve};
+use crate::client::{self, Invocation};
+use crate::id::Bytes;
+use crate::masquerade;
+use crate::message::CallKind;
+
+/// The words that are ice's own; every other first word is a command.
+pub(super) const WORDS: &[&str] = &[
+    "scheduler",
+    "daemon",
+    "status",
+    "build-native",
+    "key",
+    "run",
+    "local",
+    "symlinks",
+    "agent",
+    "sandbox-zygote",
+    "help",
+];
+
+/// Names of icecream's programs, and the word that each stands for.
+const ICECREAM_NAMES: &[(&str, &str)] = &[
+    ("icerun", "local"),
+    ("iceccd", "daemon"),
+    ("icecc-scheduler", "scheduler"),
+    ("icecc-create-env", "build-native"),
+];
+
+/// Does what the command line says and returns the exit status.
+pub fn run(argv: Vec<OsString>) -> u8 {
+    match meaning(argv.into_iter().map(Bytes::from).collect()) {
+        Meaning::Client(invocation) => client::run(invocation),
+        Meaning::Grammar(argv) => {
+            let parsed = Ice::try_parse_from(argv.iter().map(Bytes::as_os_str));
+            match parsed {
+                Ok(ice) => resolve::world_of_this_process()
+                    .and_then(|world| dispatch::dispatch(ice, &world))
+                    .unwrap_or_else(|error| {
+                        eprintln!("ice: {error}");
+                        1
+                    }),
+                Err(error) => {
+                    // Standard output may be closed; then there is nobody to tell.
+                    let _ = error.print();
+                    error.exit_code() as u8
+                }
+            }
+        }
+    }
+}
+
+/// Who serves a command line.
+#[derive(Debug, PartialEq, Eq)]
+enum Meaning {
+    /// The client.
+    Client(Invocation),
+    /// The role that the grammar finds in this command line.
+    Grammar(Vec<Bytes>),
+}
+
+fn meaning(mut argv: Vec<Bytes>) -> Meaning {
+    let Some(name) = argv.first() else {
+        return Meaning::Grammar(vec!["ice".into()]);
+    };
+    if masquerade::language(name).is_some() {
+        return compile(argv);
+    }
+    let name = masquerade::file_name(name);
+    let icecream = ICECREAM_NAMES.iter().find(|(n, _)| n.as_bytes() == name);
+    argv[0] = "ice".into();
+    if let Some((_, word)) = icecream {
+        argv.insert(1, (*word).into());
+    }
+    let Some(word) = argv.get(1) else {
+        return Meaning::Grammar(argv);
+    };
+    if word.0 == b"--build-native" {
+        argv[1] = "build-native".into();
+        return Meaning::Grammar(argv);
+    }
+    let is_local = word.0 == b"local";
+    // `ice local COMMAND` is on the way of a build too; its options are the grammar's.
+    if is_local && argv.get(2).is_some_and(|c| !c.starts_with(b"-")) {
+        argv.drain(..2);
+        return Meaning::Client(Invocation {
+            kind: CallKind::Local,
+            argv,
+        });
+    }
+    if word.starts_with(b"-") || WORDS.iter().any(|own| own.as_bytes() == word.0) {
+        return Meaning::Grammar(argv);
+    }
+    argv.remove(0);
+    compile(argv)
+}
+
+/// A command: a compiler is compiled with, anything else gets a local slot.
+fn compile(argv: Vec<Bytes>) -> Meaning {
+    let kind = match masquerade::language(&argv[0]) {
+        Some(_) => CallKind::Compile,
+        None => CallKind::Local,
+    };
+    Meaning::Client(Invocation { kind, argv })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_decides_before_a_word_and_a_word_before_the_grammar() {
+        let rows: &[(&[&str], Option<CallKind>, &[&str])] = &[
+            // As a compiler.
+            (
+                &["gcc", "-c", "a.c"],
+                Some(CallKind::Compile),
+                &["gcc", "-c", "a.c"],
+            ),
+            (
+                &["/x/clang++-14", "daemon"],
+                Some(CallKind::Compile),
+                &["/x/clang++-14", "daemon"],
+            ),
+            // As ice, with a command.
+            (
+                &["ice", "gcc", "-c"],
+                Some(CallKind::Compile),
+                &["gcc", "-c"],
+            ),
+            (&["/bin/ice", "./g++"], Some(CallKind::Compile), &["./g++"]),
+            (
+                &["icecc", "/usr/bin/cc"],
+                Some(CallKind::Compile),
+                &["/usr/bin/cc"],
+            ),
+            (&["ice", "moc", "-o"], Some(CallKind::Local), &["moc", "-o"]),
+            (
+                &["ice", "local", "moc", "-v"],
+                Some(CallKind::Local),
+                &["moc", "-v"],
+            ),
+            (&["ice", "local", "gcc"], Some(CallKind::Local), &["gcc"]),
+            (&["icerun", "moc"], Some(CallKind::Local), &["moc"]),
+            // As a role.
+            (&["ice"], None, &["ice"]),
+            (&["ice", "--version"], None, &["ice", "--version"]),
+            (
+                &["ice", "local", "--help"],
+                None,
+                &["ice", "local", "--help"],
+            ),
+            (&["ice", "local"], None, &["ice", "local"]),
+            (&["iceccd", "-m", "3"], None, &["ice", "daemon", "-m", "3"]),
+            (&["icecc-scheduler"], None, &["ice", "scheduler"]),
+            (
+                &["icecc-create-env", "gcc"],
+                None,
+                &["ice", "build-native", "gcc"],
+            ),
+            (
+                &["icecc", "--build-native", "gcc"],
+                None,
+                &["ice", "build-native", "gcc"],
+            ),
+            // Not a compiler's name, so it is some name of ice's own.
+            (&["ice-1.2", "daemon"], None, &["ice", "daemon"]),
+        ];
+        for (argv, kind, expect) in rows {
+            let words = |words: &[&str]| words.iter().map(|&w| w.into()).collect::<Vec<Bytes>>();
+            let expect = match kind {
+                Some(kind) => Meaning::Client(Invocation {
+                    kind: *kind,
+                    argv: words(expect),
+                }),
+                None => Meaning::Grammar(words(expect)),
+            };
+            assert_eq!(meaning(words(argv)), expect, "{argv:?}");
+        }
+    }
+}

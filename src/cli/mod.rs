@@ -1,0 +1,16 @@
+//! `ice …`: which role is meant, by name or by word, and with which options.
+//!
+//! [`entry`] decides and is the only file here that a compile passes through; whatever needs the
+//! grammar of [`options`] comes after it.
+
+mod dispatch;
+mod entry;
+mod log_output;
+mod options;
+mod private;
+mod resolve;
+mod run;
+mod symlinks;
+mod tally;
+
+pub use entry::run;

@@ -1,0 +1,299 @@
+//! The grammar of the command line. Short options are icecream's; its long ones are understood.
+//!
+//! Nothing is decided here: [`super::resolve`] adds the environment and the defaults.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{ArgAction, Args, Parser, Subcommand};
+
+/// Compile C and C++ on all machines of a network.
+#[derive(Debug, Parser)]
+#[command(
+    name = "ice",
+    version,
+    arg_required_else_help = true,
+    override_usage = "ice COMPILER [ARGUMENT]...\n       ice <WORD> [OPTION]...",
+    after_help = "Any other first word is a command: a compiler compiles on the cluster, \
+                  anything else runs here under a local slot."
+)]
+pub(super) struct Ice {
+    #[command(subcommand)]
+    pub(super) word: Word,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Word {
+    /// Place the jobs of a cluster.
+    Scheduler(SchedulerOptions),
+    /// Compile for others, and send this machine's compiles to them.
+    Daemon(DaemonOptions),
+    /// Show the nodes of the cluster.
+    Status(StatusOptions),
+    /// Write the archive of a compiler with all that it needs, and print its name.
+    BuildNative(BuildNativeOptions),
+    /// Show, make or import the cluster key.
+    Key(KeyOptions),
+    /// Run a command whose compiles go to the cluster, or to one of its own.
+    Run(RunOptions),
+    /// Run a command here, under a local slot.
+    Local(LocalOptions),
+    /// Make links to ice under the names of all compilers.
+    Symlinks(SymlinksOptions),
+    /// The submitter of one user beside a system daemon.
+    #[command(hide = true)]
+    Agent(InternalOptions),
+    /// The process that starts compilers in their sandboxes.
+    #[command(hide = true)]
+    SandboxZygote(InternalOptions),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct SchedulerOptions {
+    /// TCP and UDP port; the text control is on the next one.
+    #[arg(short, long, value_name = "PORT", default_value_t = 8765)]
+    pub(super) port: u16,
+    #[command(flatten)]
+    pub(super) cluster: ClusterOptions,
+    #[command(flatten)]
+    pub(super) process: ProcessOptions,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct DaemonOptions {
+    /// Compiles at a time; 0 only submits. Otherwise as many as there are processors.
+    #[arg(short, long, value_name = "N", alias = "max-processes")]
+    pub(super) max_jobs: Option<u32>,
+    /// The scheduler; otherwise it is looked for in the network.
+    #[arg(short, long, value_name = "HOST[:PORT]", alias = "scheduler-host")]
+    pub(super) scheduler: Option<String>,
+    /// The node's name; otherwise the machine's.
+    #[arg(short = 'N', long, value_name = "NAME")]
+    pub(super) name: Option<String>,
+    /// TCP port for jobs.
+    #[arg(short, long, value_name = "PORT", default_value_t = 10245)]
+    pub(super) port: u16,
+    /// Take jobs on this interface only.
+    #[arg(short, long, value_name = "INTERFACE")]
+    pub(super) interface: Option<String>,
+    /// Where toolchains and headers are kept.
+    #[arg(short = 'b', long, value_name = "DIRECTORY", alias = "env-basedir")]
+    pub(super) cache_dir: Option<PathBuf>,
+    /// How much is kept: a number with K, M, G or T; without one, MiB.
+    #[arg(long, value_name = "SIZE", default_value = "4G", value_parser = crate::config::parse_size)]
+    pub(super) cache_limit: u64,
+    /// Take no jobs of others.
+    #[arg(long)]
+    pub(super) no_remote: bool,
+    /// Niceness of the compiles for others.
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u8).range(0..=19))]
+    pub(super) nice: u8,
+    /// Whom the worker becomes when it is started by root.
+    #[arg(short, long, value_name = "USER", alias = "user-uid")]
+    pub(super) user: Option<String>,
+    /// Where clients connect.
+    #[arg(long, value_name = "PATH")]
+    pub(super) socket: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) cluster: ClusterOptions,
+    #[command(flatten)]
+    pub(super) process: ProcessOptions,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct StatusOptions {
+    /// The scheduler; otherwise it is looked for in the network.
+    #[arg(short, long, value_name = "HOST[:PORT]")]
+    pub(super) scheduler: Option<String>,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub(super) json: bool,
+    #[command(flatten)]
+    pub(super) cluster: ClusterOptions,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct BuildNativeOptions {
+    /// The compiler, as a name or a path; otherwise gcc with g++.
+    #[arg(value_name = "COMPILER")]
+    pub(super) compiler: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct KeyOptions {
+    /// The file that holds the key.
+    #[arg(long, value_name = "FILE", global = true)]
+    pub(super) key_file: Option<PathBuf>,
+    #[command(subcommand)]
+    pub(super) action: Option<KeyWord>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum KeyWord {
+    /// Print the key, to be imported on another machine.
+    Show,
+    /// Make a new key where there is none.
+    Create,
+    /// Take over a key that was shown on another machine.
+    Import {
+        /// The file to read it from; otherwise standard input.
+        #[arg(value_name = "FILE")]
+        from: Option<PathBuf>,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RunOptions {
+    /// The command.
+    #[arg(
+        required = true,
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        value_name = "COMMAND"
+    )]
+    pub(super) command: Vec<OsString>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct LocalOptions {
+    /// The command.
+    #[arg(
+        required = true,
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        value_name = "COMMAND"
+    )]
+    pub(super) command: Vec<OsString>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct SymlinksOptions {
+    /// Where; it is made when it is not there.
+    #[arg(value_name = "DIRECTORY")]
+    pub(super) directory: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct InternalOptions {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub(super) arguments: Vec<OsString>,
+}
+
+/// What says to which cluster a process belongs.
+#[derive(Debug, Args)]
+pub(super) struct ClusterOptions {
+    /// The cluster's name, where several share a network.
+    #[arg(short, long, value_name = "NAME", default_value = "ICECREAM")]
+    pub(super) netname: String,
+    /// Use no key: anybody who reaches the port can take part.
+    #[arg(long)]
+    pub(super) open: bool,
+    /// The file that holds the cluster key.
+    #[arg(long, value_name = "FILE")]
+    pub(super) key_file: Option<PathBuf>,
+}
+
+/// How a process that stays is run.
+#[derive(Debug, Args)]
+pub(super) struct ProcessOptions {
+    /// Append the log to a file.
+    #[arg(short, long, value_name = "FILE")]
+    pub(super) log_file: Option<PathBuf>,
+    /// Go into the background.
+    #[arg(short, long)]
+    pub(super) daemonize: bool,
+    /// Log more; twice for all.
+    #[arg(short, long, action = ArgAction::Count)]
+    pub(super) verbose: u8,
+    /// End with the process of this number, which started us.
+    #[arg(long, value_name = "PID", hide = true)]
+    pub(super) with_parent: Option<i32>,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use clap::CommandFactory;
+
+    use super::*;
+    use crate::cli::entry::WORDS;
+
+    #[test]
+    fn the_grammar_is_consistent() {
+        Ice::command().debug_assert();
+    }
+
+    #[test]
+    fn the_words_of_the_entry_are_the_words_of_the_grammar() {
+        let mut words = Ice::command()
+            .get_subcommands()
+            .map(|word| word.get_name().to_owned())
+            .collect::<BTreeSet<_>>();
+        words.insert("help".to_owned());
+        assert_eq!(words, WORDS.iter().map(|&w| w.to_owned()).collect());
+    }
+
+    #[test]
+    fn icecreams_options_are_understood() {
+        for line in [
+            "ice daemon -m 4 -s host:1 -N me -p 2 -i eth0 -n net -b /x --cache-limit 256 \
+             --no-remote --nice 7 -u me -l f -d -vvv",
+            "ice daemon --max-processes 4 --scheduler-host h --env-basedir /x --user-uid me",
+            "ice scheduler -p 8765 -n net -l f -d -vv",
+            "ice run -- make -j4",
+            "ice run make -j4",
+        ] {
+            Ice::try_parse_from(line.split_whitespace()).unwrap_or_else(|e| panic!("{line}: {e}"));
+        }
+    }
+
+    /// The options of a page: its lines that begin with `.It Fl`.
+    fn options_in_page(page: &str) -> BTreeSet<String> {
+        let path = format!("{}/man/{page}", env!("CARGO_MANIFEST_DIR"));
+        let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{path}: {e}"));
+        let lines = text.lines().filter_map(|line| line.strip_prefix(".It Fl "));
+        lines
+            .flat_map(|line| {
+                let line = line.replace(" , Fl ", "\n");
+                line.lines()
+                    .map(|option| {
+                        let option = option.split(' ').next().unwrap_or_default();
+                        format!("-{}", option.replace("\\-", "-"))
+                    })
+                    .collect::<Vec<_>>()
+            })
+            .collect()
+    }
+
+    fn options_in_grammar(command: &clap::Command) -> BTreeSet<String> {
+        let visible = command.get_arguments().filter(|arg| !arg.is_hide_set());
+        visible
+            .filter(|arg| !matches!(arg.get_id().as_str(), "help" | "version"))
+            .flat_map(|arg| {
+                let short = arg.get_short().map(|short| format!("-{short}"));
+                let long = arg.get_long().map(|long| format!("--{long}"));
+                [short, long].into_iter().flatten().collect::<Vec<_>>()
+            })
+            .collect()
+    }
+
+    #[test]
+    fn the_manual_has_exactly_the_options_of_the_grammar() {
+        for (page, words) in [
+            ("ice-scheduler.8", &["scheduler"][..]),
+            ("ice-daemon.8", &["daemon"]),
+            ("ice-build-native.1", &["build-native"]),
+            ("ice-run.1", &["run"]),
+            ("ice.1", &["status", "key", "local", "symlinks"]),
+        ] {
+            let grammar = Ice::command();
+            let expect = words
+                .iter()
+                .map(|word| grammar.find_subcommand(word).expect(word))
+                .flat_map(options_in_grammar)
+                .collect::<BTreeSet<_>>();
+            assert_eq!(options_in_page(page), expect, "{page}");
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! Options + environment + defaults = one configuration per role.
+//!
+//! The environment is read in [`world_of_this_process`] and nowhere else, so that the rest is a
+//! function of its arguments.
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use super::options::{
+    ClusterOptions, DaemonOptions, KeyOptions, KeyWord, ProcessOptions, SchedulerOptions,
+    StatusOptions,
+};
+use crate::config::{
+    ClusterConfig, ConfigError, DaemonConfig, KeyAction, KeyConfig, Places, ProcessConfig,
+    SchedulerConfig, StatusConfig,
+};
+
+/// What a command line is resolved against.
+#[derive(Debug, Default)]
+pub(super) struct World {
+    /// The environment.
+    pub(super) variables: BTreeMap<OsString, OsString>,
+    /// Where files are by default.
+    pub(super) places: Places,
+    /// The working directory: paths must hold when a daemon has left it.
+    pub(super) cwd: PathBuf,
+}
+
+/// The environment, the user and the directory of this process.
+pub(super) fn world_of_this_process() -> Result<World, Box<dyn Error + Send + Sync>> {
+    let variables = std::env::vars_os().collect::<BTreeMap<_, _>>();
+    let path = |name: &str| {
+        let value = variables.get(Path::new(name).as_os_str());
+        value.filter(|value| !value.is_empty()).map(PathBuf::from)
+    };
+    let places = Places {
+        is_root: nix::unistd::geteuid().is_root(),
+        home: path("HOME"),
+        cache_home: path("XDG_CACHE_HOME"),
+        config_home: path("XDG_CONFIG_HOME"),
+        runtime_dir: path("XDG_RUNTIME_DIR"),
+    };
+    let cwd = std::env::current_dir()
+        .map_err(|error| format!("can't tell the working directory: {error}"))?;
+    Ok(World {
+        places,
+        cwd,
+        variables,
+    })
+}
+
+impl World {
+    /// The configuration of `ice scheduler`.
+    pub(super) fn scheduler(
+        &self,
+        options: SchedulerOptions,
+    ) -> Result<SchedulerConfig, ConfigError> {
+        Ok(SchedulerConfig {
+            port: options.port,
+            cluster: self.cluster(options.cluster)?,
+            process: self.process(options.process),
+        })
+    }
+
+    /// The configuration of `ice daemon`.
+    pub(super) fn daemon(&self, options: DaemonOptions) -> Result<DaemonConfig, ConfigError> {
+        let socket = options.socket.or_else(|| self.path("ICE_SOCKET"));
+        Ok(DaemonConfig {
+            max_jobs: options.max_jobs,
+            scheduler: self.scheduler_host(options.scheduler),
+            name: options.name,
+            port: options.port,
+            interface: options.interface,
+            cache_dir: match options.cache_dir {
+                Some(directory) => self.absolute(directory),
+                None => self.places.cache_dir()?,
+            },
+            cache_limit: options.cache_limit,
+            no_remote: options.no_remote,
+            nice: options.nice,
+            user: options.user,
+            socket: match socket {
+                Some(socket) => self.absolute(socket),
+                None => self.places.socket()?,
+            },
+            cluster: self.cluster(options.cluster)?,
+            process: self.process(options.process),
+        })
+    }
+
+    /// The configuration of `ice status`.
+    pub(super) fn status(&self, options: StatusOptions) -> Result<StatusConfig, ConfigError> {
+        Ok(StatusConfig {
+            scheduler: self.scheduler_host(options.scheduler),
+            json: options.json,
+            cluster: self.cluster(options.cluster)?,
+        })
+    }
+
+    /// The configuration of `ice key`.
+    pub(super) fn key(&self, options: KeyOptions) -> Result<KeyConfig, ConfigError> {
+        Ok(KeyConfig {
+            key_file: self.key_file(options.key_file)?,
+            action: match options.action {
+                None | Some(KeyWord::Show) => KeyAction::Show,
+                Some(KeyWord::Create) => KeyAction::Create,
+                Some(KeyWord::Import { from }) => KeyAction::Import(from),
+            },
+        })
+    }
+
+    fn cluster(&self, options: ClusterOptions) -> Result<ClusterConfig, ConfigError> {
+        Ok(ClusterConfig {
+            netname: options.netname,
+            open: options.open,
+            // Who needs no key needs no place for one.
+            key_file: match self.key_file(options.key_file) {
+                Err(_) if options.open => PathBuf::new(),
+                key_file => key_file?,
+            },
+        })
+    }
+
+    fn process(&self, options: ProcessOptions) -> ProcessConfig {
+        ProcessConfig {
+            log_file: options.log_file.map(|file| self.absolute(file)),
+            daemonize: options.daemonize,
+            verbosity: options.verbose,
+            with_parent: options.with_parent,
+        }
+    }
+
+    fn key_file(&self, option: Option<PathBuf>) -> Result<PathBuf, ConfigError> {
+        match option.or_else(|| self.path("ICE_KEY_FILE")) {
+            Some(file) => Ok(self.absolute(file)),
+            None => self.places.key_file(),
+        }
+    }
+
+    /// The scheduler by option, or by the variables of icecream.
+    fn scheduler_host(&self, option: Option<String>) -> Option<String> {
+        let variable = |name: &str| {
+            let value = self.variables.get(Path::new(name).as_os_str())?.to_str()?;
+            (!value.is_empty()).then(|| value.to_owned())
+        };
+        option
+            .or_else(|| variable("ICECC_SCHEDULER"))
+            .or_else(|| variable("USE_SCHEDULER"))
+    }
+
+    fn path(&self, name: &str) -> Option<PathBuf> {
+        let value = self.variables.get(Path::new(name).as_os_str())?;
+        (!value.is_empty()).then(|| PathBuf::from(value))
+    }
+
+    fn absolute(&self, path: PathBuf) -> PathBuf {
+        self.cwd.join(path)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::cli::options::{Ice, Word};
+
+    fn world(variables: &[(&str, &str)]) -> World {
+        World {
+            variables: variables
+                .iter()
+                .map(|(name, value)| (name.into(), value.into()))
+                .collect(),
+            places: Places {
+                home: Some("/home/u".into()),
+                ..Places::default()
+            },
+            cwd: "/work".into(),
+        }
+    }
+
+    fn daemon(line: &str, world: &World) -> DaemonConfig {
+        match Ice::try_parse_from(line.split_whitespace()).unwrap().word {
+            Word::Daemon(options) => world.daemon(options).unwrap(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_daemon_without_options_has_defaults() {
+        assert_eq!(
+            daemon("ice daemon", &world(&[])),
+            DaemonConfig {
+                max_jobs: None,
+                scheduler: None,
+                name: None,
+                port: 10245,
+                interface: None,
+                cache_dir: "/home/u/.cache/ice".into(),
+                cache_limit: 4 << 30,
+                no_remote: false,
+                nice: 5,
+                user: None,
+                socket: "/home/u/.ice/ice.sock".into(),
+                cluster: ClusterConfig {
+                    netname: "ICECREAM".to_owned(),
+                    open: false,
+                    key_file: "/home/u/.config/ice/key".into(),
+                },
+                process: ProcessConfig::default(),
+            }
+        );
+    }
+
+    #[test]
+    fn an_option_beats_a_variable_and_a_variable_beats_the_default() {
+        let world = world(&[
+            ("ICE_SOCKET", "sock"),
+            ("ICE_KEY_FILE", "/k"),
+            ("ICECC_SCHEDULER", "a"),
+            ("USE_SCHEDULER", "b"),
+        ]);
+        let by_variable = daemon("ice daemon", &world);
+        assert_eq!(by_variable.socket, Path::new("/work/sock"));
+        assert_eq!(by_variable.cluster.key_file, Path::new("/k"));
+        assert_eq!(by_variable.scheduler.as_deref(), Some("a"));
+        let by_option = daemon(
+            "ice daemon --socket /s --key-file k -s c:1 -b d -l e",
+            &world,
+        );
+        assert_eq!(by_option.socket, Path::new("/s"));
+        assert_eq!(by_option.cluster.key_file, Path::new("/work/k"));
+        assert_eq!(by_option.scheduler.as_deref(), Some("c:1"));
+        assert_eq!(by_option.cache_dir, Path::new("/work/d"));
+        assert_eq!(
+            by_option.process.log_file.as_deref(),
+            Some(Path::new("/work/e"))
+        );
+    }
+
+    #[test]
+    fn an_open_scheduler_needs_no_home() {
+        for (line, works) in [("ice scheduler --open", true), ("ice scheduler", false)] {
+            let Word::Scheduler(options) =
+                Ice::try_parse_from(line.split_whitespace()).unwrap().word
+            else {
+                panic!("{line}");
+            };
+            assert_eq!(World::default().scheduler(options).is_ok(), works, "{line}");
+        }
+    }
+}

@@ -1,0 +1,265 @@
+//! A compiler call, from the name it was made under to its exit status.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use nix::sys::stat::{Mode as FileMode, umask};
+
+use super::joblog::{self, Place, Reason};
+use super::local::{Local, Log};
+use super::lookup::{self, Program};
+use super::socket::{self, Submitter, SubmitterError};
+use super::story::Story;
+use super::variables::{LEVEL_OF_A_COMMAND, LEVEL_OF_A_COMPILER, SAFEGUARD, Variables};
+use crate::id::Bytes;
+use crate::masquerade::{self, Language};
+use crate::message::{Answer, Call, CallKind, PROTOCOL, Report};
+use crate::sys;
+
+/// The daemon has this long, in total, to take a call.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// The exit status of a call that went in circles, as icecream's.
+const RECURSION_STATUS: u8 = 111;
+
+/// The exit status of a call that asks for nothing.
+const USAGE_STATUS: u8 = 2;
+
+/// What a client was called for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Invocation {
+    /// Where the command may run.
+    pub kind: CallKind,
+    /// The command and its arguments; a masquerade's name is the command.
+    pub argv: Vec<Bytes>,
+}
+
+/// Serves the call and returns its exit status. Where the program runs here, it takes the place
+/// of this process.
+pub fn run(invocation: Invocation) -> u8 {
+    let began = Instant::now();
+    let variables = Variables::of_this_process();
+    let Some(command) = invocation.argv.first() else {
+        eprintln!("ice: no command is given");
+        return USAGE_STATUS;
+    };
+    if variables.level() >= 2 * LEVEL_OF_A_COMPILER {
+        eprintln!(
+            "ice: {command}: ice has called itself; what it takes for the compiler leads back to \
+             ice (ICECC_CC, ICECC_CXX and PATH say where it looks)"
+        );
+        return RECURSION_STATUS;
+    }
+    match masquerade::language(command) {
+        Some(language) => compile(&invocation, language, variables, began),
+        None => run_command(&invocation, variables),
+    }
+}
+
+/// Serves a call of a compiler.
+fn compile(
+    invocation: &Invocation,
+    language: Language,
+    variables: Variables,
+    began: Instant,
+) -> u8 {
+    let mut story = Story::asked_for(&variables);
+    let command = &invocation.argv[0];
+    let cwd = std::env::current_dir();
+    let here = cwd.as_deref().unwrap_or(Path::new("/"));
+    let Some(program) = lookup::compiler(command, language, &variables, here) else {
+        return not_found(command);
+    };
+    story.tell(|| {
+        format!(
+            "{:?} is {} (stepped over {:?})",
+            invocation.argv, program.path, program.stepped_over
+        )
+    });
+    let mut argv = invocation.argv.clone();
+    argv[0].clone_from(&program.name);
+    let local = Local {
+        program: &program,
+        argv: &argv,
+        level: variables.level() + LEVEL_OF_A_COMPILER,
+    };
+    let log_path = variables.os("ICE_JOB_LOG").map(PathBuf::from);
+    let log = |report| {
+        log_path.as_deref().map(|path| Log {
+            path,
+            report,
+            began,
+        })
+    };
+    let mode = variables
+        .value("ICECC")
+        .map(|mode| mode.to_ascii_lowercase());
+    let at_once = match mode.as_deref() {
+        _ if variables.level() >= LEVEL_OF_A_COMPILER => Some(Reason::Nested),
+        Some(b"disable") => Some(Reason::Disabled),
+        _ if runs_at_once(&argv) => Some(Reason::AtOnce),
+        // A directory that is gone: the compiler knows best what to say to that.
+        _ if cwd.is_err() => Some(Reason::AtOnce),
+        _ => None,
+    };
+    if let Some(reason) = at_once {
+        story.tell(|| format!("runs here: {}", reason.text().1));
+        return local.run(None, log(reason.report()));
+    }
+    let kind = match mode.as_deref() {
+        Some(b"no") => CallKind::Local,
+        _ => invocation.kind,
+    };
+    let places = socket::places(&variables);
+    let call = call(kind, &program, &argv, local.level, here, variables);
+    match ask(&places, &call, began + PATIENCE) {
+        Ok((_, Outcome::Exit { status, report })) => {
+            story.tell(|| format!("compiled by {:?}, exit status {status}", report.node));
+            if let Some(path) = &log_path {
+                let wall = began.elapsed();
+                let written = joblog::append(path, Place::Remote, &report, i32::from(status), wall);
+                if let Err(error) = written {
+                    eprintln!("ice: can't write the job log {}: {error}", path.display());
+                }
+            }
+            status
+        }
+        Ok((slot, Outcome::Local { report })) => {
+            story.tell(|| format!("runs here under a slot: {:?}", report.reason));
+            local.run(Some(slot), log(report))
+        }
+        Err(error) => {
+            story.warn(|| format!("runs here: {error}"));
+            local.run(None, log(reason_of(&error).report()))
+        }
+    }
+}
+
+/// Runs a command that is no compiler, under a local slot.
+fn run_command(invocation: &Invocation, variables: Variables) -> u8 {
+    let mut story = Story::asked_for(&variables);
+    let command = &invocation.argv[0];
+    let cwd = std::env::current_dir();
+    let here = cwd.as_deref().unwrap_or(Path::new("/"));
+    let Some(program) = lookup::command(command, &variables, here) else {
+        return not_found(command);
+    };
+    let local = Local {
+        program: &program,
+        argv: &invocation.argv,
+        level: variables.level() + LEVEL_OF_A_COMMAND,
+    };
+    let disabled = variables
+        .value("ICECC")
+        .is_some_and(|mode| mode.eq_ignore_ascii_case(b"disable"));
+    if disabled || cwd.is_err() {
+        return local.run(None, None);
+    }
+    let deadline = Instant::now() + PATIENCE;
+    let places = socket::places(&variables);
+    let argv = &invocation.argv;
+    let call = call(
+        CallKind::Local,
+        &program,
+        argv,
+        local.level,
+        here,
+        variables,
+    );
+    let slot = match ask(&places, &call, deadline) {
+        Ok((slot, Outcome::Local { .. })) => Some(slot),
+        // A status of something that was to run here can't be true.
+        Ok((_, Outcome::Exit { .. })) => None,
+        Err(error) => {
+            story.warn(|| format!("runs here without a slot: {error}"));
+            None
+        }
+    };
+    local.run(slot, None)
+}
+
+/// The submitter's last word.
+enum Outcome {
+    Exit { status: u8, report: Report },
+    Local { report: Report },
+}
+
+/// Makes the call and waits for its outcome; only the acknowledgement has a deadline.
+fn ask(
+    places: &[PathBuf],
+    call: &Call,
+    deadline: Instant,
+) -> Result<(Submitter, Outcome), SubmitterError> {
+    let mut submitter = socket::reach(places, deadline)?;
+    submitter.send(call, deadline)?;
+    match submitter.answer(Some(deadline))? {
+        Answer::Accepted => {}
+        _ => {
+            return Err(SubmitterError::Garbage(
+                "an outcome before the acknowledgement".to_owned(),
+            ));
+        }
+    }
+    match submitter.answer(None)? {
+        Answer::Exit { status, report } => Ok((submitter, Outcome::Exit { status, report })),
+        Answer::Local { report } => Ok((submitter, Outcome::Local { report })),
+        Answer::Accepted => Err(SubmitterError::Garbage(
+            "a second acknowledgement".to_owned(),
+        )),
+    }
+}
+
+fn call(
+    kind: CallKind,
+    program: &Program,
+    argv: &[Bytes],
+    level: u32,
+    cwd: &Path,
+    mut variables: Variables,
+) -> Call {
+    // The environment is the one that the compiler would get here.
+    variables.set(SAFEGUARD, Bytes(level.to_string().into_bytes()));
+    if let Some(path) = &program.search_path {
+        variables.set("PATH", path.clone());
+    }
+    Call {
+        protocol: PROTOCOL,
+        kind,
+        compiler: program.path.clone(),
+        argv: argv.to_vec(),
+        cwd: cwd.into(),
+        env: variables.0,
+        umask: current_umask(),
+        terminal: std::io::IsTerminal::is_terminal(&std::io::stderr()),
+        niceness: sys::niceness(),
+    }
+}
+
+/// The umask can only be read by setting it; there is no other thread that could notice.
+fn current_umask() -> u32 {
+    let mask = umask(FileMode::from_bits_truncate(0o077));
+    umask(mask);
+    mask.bits()
+}
+
+fn reason_of(error: &SubmitterError) -> Reason {
+    match error {
+        SubmitterError::Nobody(_) => Reason::NoDaemon,
+        SubmitterError::Silent => Reason::SilentDaemon,
+        SubmitterError::Lost | SubmitterError::Io(_) => Reason::LostDaemon,
+        SubmitterError::Garbage(_) => Reason::GarbledDaemon,
+    }
+}
+
+/// Whether the call compiles nothing, so that asking anybody would only delay it.
+fn runs_at_once(argv: &[Bytes]) -> bool {
+    // Without a file there is nothing to compile: `--version`, `-dumpmachine`, `-print-search-dirs`.
+    argv.iter()
+        .skip(1)
+        .all(|argument| argument.starts_with(b"-") && argument.len() > 1)
+}
+
+fn not_found(command: &Bytes) -> u8 {
+    eprintln!("ice: {command}: command not found");
+    127
+}
