@@ -5,7 +5,7 @@
 //! impossible the tests say so aloud; with `CI` set they fail instead.
 
 use std::fs;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
@@ -118,9 +118,14 @@ fn a_fork_bomb_ends_at_the_limit_of_processes() {
     }
     let space = Space::new(Rung::UserNamespaces);
     let outcome = space.run_with(&["fork_bomb"], |launch| launch.limits.processes = 20);
-    assert_eq!(outcome.ended, Ended::Exited(0));
-    // The bomb's own process counts too.
-    assert_eq!(outcome.stdout, "19");
+    if nix::unistd::Uid::effective().is_root() {
+        // The kernel does not count root's processes, so the bomb is noticed from outside.
+        assert_eq!(outcome.ended, Ended::OutOfMemory);
+    } else {
+        // The bomb's own process counts too.
+        assert_eq!(outcome.stdout, "19");
+        assert_eq!(outcome.ended, Ended::Exited(0));
+    }
 }
 
 #[test]
@@ -276,8 +281,9 @@ fn a_job_gets_its_words_directory_umask_and_outputs() {
         launch.umask = 0o027;
     });
     assert_eq!(outcome.ended, Ended::Exited(42));
-    let lossy = "/work|027|ice|C.UTF-8|<a b><new\nline><\u{fffd}\u{fffd}>";
-    assert_eq!(outcome.stdout, format!("{lossy}to standard error"));
+    // Standard output is a pipe and therefore comes when the program ends.
+    let stdout = "/work|027|ice|C.UTF-8|<a b><new\nline><\u{fffd}\u{fffd}>";
+    assert_eq!(outcome.stdout, format!("to standard error{stdout}"));
 }
 
 #[test]
@@ -364,7 +370,7 @@ fn a_job_in_tmp_sees_the_tree_s_own_tmp() {
         launch.writable.push(path("/tmp/build"));
     });
     assert_eq!(outcome.ended, Ended::Exited(42));
-    assert!(outcome.stdout.starts_with("/tmp/build|"), "{outcome:?}");
+    assert!(outcome.stdout.contains("/tmp/build|"), "{outcome:?}");
     let outcome = space.run(&["fill", "/tmp/build/out"]);
     assert!(outcome.stdout.ends_with("No space left on device"));
     openat(
@@ -381,34 +387,34 @@ fn gcc_compiles_at_the_original_path() {
     if impossible() {
         return;
     }
-    let Some(files) = gcc_files() else {
-        assert!(std::env::var_os("CI").is_none(), "there is no gcc");
-        println!("skipped: there is no gcc");
-        return;
+    const SOURCE: &[u8] = b"#include <stdio.h>\nint main(void) { return puts(\"hello\"); }\n";
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("hello.c"), SOURCE).unwrap();
+    let gcc = |words: &[&str]| {
+        let output = Command::new("gcc")
+            .args(words)
+            .current_dir(directory.path())
+            .output()
+            .expect("run gcc");
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
     };
+    gcc(&["-O2", "-c", "hello.c", "-o", "hello.o"]);
+
+    let (program, files) = gcc_files();
     let space = Space::of(Rung::UserNamespaces, &files);
-    space.write("tree0/work/hello.c", b"int answer(void) { return 42; }\n");
-    let cc1 = files
-        .iter()
-        .find(|file| file.ends_with("cc1"))
-        .expect("gcc has a cc1");
+    space.write("tree0/work/hello.c", SOURCE);
+    for header in gcc(&["-O2", "-M", "hello.c"]).split_whitespace() {
+        if header.starts_with('/') {
+            space.write_with_parents(0, Path::new(header), &fs::read(header).unwrap());
+        }
+    }
     let outcome = space.run_with(&[], |launch| {
-        launch.program = path(cc1.to_str().unwrap());
-        launch.argv = ["cc1", "-quiet", "hello.c", "-o", "hello.s"]
+        launch.program = path(&program);
+        launch.argv = ["gcc", "-O2", "-c", "hello.c", "-o", "hello.o"]
             .map(Bytes::from)
             .to_vec();
-    });
-    assert_eq!(
-        (outcome.ended, outcome.stdout.as_str()),
-        (Ended::Exited(0), "")
-    );
-    let assembler = files
-        .iter()
-        .find(|file| file.ends_with("as"))
-        .expect("gcc has an as");
-    let outcome = space.run_with(&[], |launch| {
-        launch.program = path(assembler.to_str().unwrap());
-        launch.argv = ["as", "hello.s", "-o", "hello.o"].map(Bytes::from).to_vec();
+        launch.env = vec![(Bytes::from("PATH"), Bytes::from("/usr/bin:/bin"))];
     });
     assert_eq!(
         (outcome.ended, outcome.stdout.as_str()),
@@ -421,9 +427,9 @@ fn gcc_compiles_at_the_original_path() {
         Mode::empty(),
     )
     .unwrap();
-    let mut magic = [0; 4];
-    fs::File::from(object).read_exact(&mut magic).unwrap();
-    assert_eq!(&magic, b"\x7fELF");
+    let mut remote = Vec::new();
+    fs::File::from(object).read_to_end(&mut remote).unwrap();
+    assert!(remote == fs::read(directory.path().join("hello.o")).unwrap());
 }
 
 // ---------------------------------------------------------------------------------------------
@@ -491,19 +497,7 @@ impl Space {
         let root = format!("tree{tree}");
         self.make_directory(Path::new(&root));
         for file in &self.files {
-            let placeholder = Path::new(&root).join(file.strip_prefix("/").unwrap());
-            for directory in placeholder
-                .ancestors()
-                .collect::<Vec<_>>()
-                .iter()
-                .rev()
-                .skip(2)
-            {
-                if *directory != placeholder {
-                    self.make_directory(directory);
-                }
-            }
-            self.write(&placeholder, b"");
+            self.write_with_parents(tree, file, b"");
         }
         self.make_directory(&Path::new(&root).join("work"));
         self.make_directory(&Path::new(&root).join("locked"));
@@ -514,6 +508,17 @@ impl Space {
             &Path::new(&root).join("escape"),
         )
         .unwrap();
+    }
+
+    /// A file of the host's name in a tree.
+    fn write_with_parents(&self, tree: u32, file: &Path, content: &[u8]) {
+        let mut path = PathBuf::from(format!("tree{tree}"));
+        for part in file.parent().unwrap().strip_prefix("/").unwrap() {
+            path.push(part);
+            self.make_directory(&path);
+        }
+        path.push(file.file_name().unwrap());
+        self.write(path, content);
     }
 
     fn make_directory(&self, path: &Path) {
@@ -535,7 +540,7 @@ impl Space {
             Mode::from_bits_truncate(0o644),
         )
         .unwrap();
-        nix::unistd::write(&file, content).unwrap();
+        fs::File::from(file).write_all(content).unwrap();
         fchmodat(
             self.zygote.tree_root(),
             path.as_ref(),
@@ -625,30 +630,29 @@ fn binary() -> PathBuf {
     std::env::var_os(AGAIN).map_or_else(|| env!("CARGO_BIN_EXE_ice").into(), PathBuf::from)
 }
 
-/// cc1, as, and every library that they load, by their canonical paths; none without gcc.
-fn gcc_files() -> Option<Vec<PathBuf>> {
+/// gcc, and with it cc1, as, and every library that they load.
+fn gcc_files() -> (String, Vec<PathBuf>) {
+    let said = |program: &str, words: &[&str]| {
+        let output = Command::new(program).args(words).output().unwrap();
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    };
+    let found = |name: &str| said("sh", &["-c", "command -v \"$0\"", name]);
+    let gcc = found("gcc");
     let mut files = Vec::new();
-    for program in ["cc1", "as"] {
-        let output = Command::new("gcc")
-            .arg(format!("-print-prog-name={program}"))
-            .output()
-            .ok()?;
-        let name = String::from_utf8(output.stdout).ok()?;
-        let found = Command::new("sh")
-            .args(["-c", "command -v \"$0\"", name.trim()])
-            .output()
-            .ok()?;
-        let found = String::from_utf8(found.stdout).ok()?;
-        let libraries = Command::new("ldd").arg(found.trim()).output().ok()?;
-        files.push(PathBuf::from(found.trim()));
-        for word in String::from_utf8(libraries.stdout).ok()?.split_whitespace() {
-            // The loader asks for the names that ldd prints, so these names must exist.
+    for program in [
+        gcc.clone(),
+        found(&said("gcc", &["-print-prog-name=cc1"])),
+        found(&said("gcc", &["-print-prog-name=as"])),
+    ] {
+        for word in said("ldd", &[&program]).split_whitespace() {
+            // The loader is asked for the names that ldd prints, so it is these that must exist.
             if word.starts_with('/') && !files.contains(&PathBuf::from(word)) {
                 files.push(word.into());
             }
         }
+        files.push(program.into());
     }
-    Some(files)
+    (gcc, files)
 }
 
 fn path(text: &str) -> AbsPath {

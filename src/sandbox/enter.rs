@@ -392,6 +392,9 @@ impl Init<'_> {
             // SAFETY: it touches no memory. The daemon may be nice already; this adds to it.
             unsafe { libc::nice(niceness) };
         }
+        prctl::set_no_new_privs()
+            .and_then(|()| drop_bounding_set())
+            .map_err(sandbox("give up privileges for ever"))?;
         if let Rung::Root { uid, gid } = self.zygote.rung {
             unistd::setgroups(&[])
                 .and_then(|()| unistd::setgid(gid.into()))
@@ -436,15 +439,8 @@ fn pointers(words: &[CString]) -> Vec<*const libc::c_char> {
         .collect()
 }
 
-/// Gives up every capability, also for ever after, and every way to gain privileges by `exec`.
-fn drop_capabilities() -> nix::Result<()> {
-    #[repr(C)]
-    struct Header {
-        version: u32,
-        pid: i32,
-    }
-    const VERSION_3: u32 = 0x2008_0522;
-    prctl::set_no_new_privs()?;
+/// No capability can come back; needs the right to say so, thus comes before the next.
+fn drop_bounding_set() -> nix::Result<()> {
     for capability in 0.. {
         // SAFETY: this option takes numbers only.
         let dropped = unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) };
@@ -454,6 +450,17 @@ fn drop_capabilities() -> nix::Result<()> {
             Err(errno) => return Err(errno),
         }
     }
+    Ok(())
+}
+
+/// Gives up every capability.
+fn drop_capabilities() -> nix::Result<()> {
+    #[repr(C)]
+    struct Header {
+        version: u32,
+        pid: i32,
+    }
+    const VERSION_3: u32 = 0x2008_0522;
     let header = Header {
         version: VERSION_3,
         pid: 0,
@@ -476,8 +483,13 @@ fn limit(limits: &Limits) -> nix::Result<()> {
         (Resource::RLIMIT_MSGQUEUE, 0),
     ] {
         let (_, hard) = getrlimit(resource)?;
-        let most = most.min(hard);
-        setrlimit(resource, most, most)?;
+        // At the soft limit of CPU time comes SIGXCPU, which tells why; at the hard one SIGKILL.
+        let grace = u64::from(resource == Resource::RLIMIT_CPU);
+        setrlimit(
+            resource,
+            most.min(hard),
+            most.saturating_add(grace).min(hard),
+        )?;
     }
     Ok(())
 }

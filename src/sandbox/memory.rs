@@ -6,25 +6,26 @@
 
 use std::fs;
 
-/// How many processes are looked at, at most: more than a job may have.
-const PROCESSES_MAX: usize = 4096;
+/// How many threads of a process are looked at, at most.
+const THREADS_MAX: usize = 4096;
 
 /// Memory of `init` and everything below it, in bytes: anonymous and shared pages, and what is
 /// swapped out. Pages of files are not counted: the kernel takes them back when it needs them.
-pub(super) fn occupied_bytes(init: i32) -> u64 {
+/// None when there are more than `processes_max` of them below the init: the kernel counts them
+/// too, but not those of a user that is root outside.
+pub(super) fn occupied_bytes(init: i32, processes_max: u64) -> Option<u64> {
     let mut pending = vec![init];
-    let mut seen = 0;
+    let mut seen = 0_u64;
     let mut total = 0;
     while let Some(pid) = pending.pop() {
-        seen += 1;
-        if seen > PROCESSES_MAX {
-            // The limit of processes does not hold, so no other does.
-            return u64::MAX;
+        if seen > processes_max {
+            return None;
         }
+        seen += 1;
         total += own_bytes(pid);
         children(pid, &mut pending);
     }
-    total
+    Some(total)
 }
 
 fn own_bytes(pid: i32) -> u64 {
@@ -50,7 +51,7 @@ fn children(pid: i32, pending: &mut Vec<i32>) {
     let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else {
         return;
     };
-    for thread in threads.flatten().take(PROCESSES_MAX) {
+    for thread in threads.flatten().take(THREADS_MAX) {
         let list = fs::read_to_string(thread.path().join("children")).unwrap_or_default();
         pending.extend(
             list.split_ascii_whitespace()
@@ -73,7 +74,7 @@ mod tests {
 
     #[test]
     fn a_process_occupies_something_and_a_missing_one_nothing() {
-        assert!(occupied_bytes(std::process::id() as i32) > 0);
-        assert_eq!(occupied_bytes(i32::MAX), 0);
+        assert!(occupied_bytes(std::process::id() as i32, 1000).unwrap() > 0);
+        assert_eq!(occupied_bytes(i32::MAX, 1), Some(0));
     }
 }

@@ -119,7 +119,8 @@ pub enum Ended {
     Exited(u8),
     /// This signal killed the program.
     Signalled(i32),
-    /// It was stopped at the limit of its memory.
+    /// It was stopped at the limit of its memory, or of its processes where the kernel does not
+    /// hold that limit by itself (a daemon that is root).
     OutOfMemory,
     /// It was stopped at the limit of its wall time or CPU time.
     TimedOut,

@@ -21,7 +21,7 @@ use smol::io::AsyncWriteExt;
 
 use super::memory::occupied_bytes;
 use super::spec::{
-    Consumed, Ended, Fault, LAUNCH_BYTES_MAX, Launch, REPORT_BYTES_MAX, Refusal, Report,
+    Consumed, Ended, Fault, LAUNCH_BYTES_MAX, Launch, Limits, REPORT_BYTES_MAX, Refusal, Report,
     SPEC_BYTES_MAX, ZygoteSpec,
 };
 use crate::frame::{self, Decoder, FrameError};
@@ -172,7 +172,7 @@ impl Zygote {
             stream,
             decoder: Decoder::new(REPORT_BYTES_MAX),
             init: None,
-            memory_bytes: launch.limits.memory_bytes,
+            limits: launch.limits,
             verdict: None,
             ended: None,
         };
@@ -227,7 +227,7 @@ pub struct Running {
     decoder: Decoder,
     /// The job's init as a process of this machine.
     init: Option<i32>,
-    memory_bytes: u64,
+    limits: Limits,
     /// Why we stopped it.
     verdict: Option<Ended>,
     /// What the init said of its program.
@@ -268,7 +268,8 @@ impl Running {
     fn look(&mut self) {
         if let Some(init) = self.init
             && self.ended.is_none()
-            && occupied_bytes(init) > self.memory_bytes
+            && occupied_bytes(init, self.limits.processes)
+                .is_none_or(|bytes| bytes > self.limits.memory_bytes)
         {
             self.stop(Ended::OutOfMemory);
         }
