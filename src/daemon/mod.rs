@@ -1,3 +1,5 @@
 //! One node: joins a submitter and a worker.
 
+pub mod link;
+pub mod session;
 pub mod slots;
