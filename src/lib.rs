@@ -18,6 +18,7 @@ pub mod message;
 pub mod sandbox;
 pub mod scheduler;
 pub mod signal;
+pub mod status;
 pub mod submitter;
 pub mod sys;
 pub mod toolchain;

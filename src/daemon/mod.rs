@@ -10,6 +10,7 @@ pub mod broker;
 pub mod link;
 pub mod node;
 pub mod process;
+pub mod session;
 pub mod slots;
 
 use std::error::Error;
