@@ -9,6 +9,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::config::ClusterConfig;
 use crate::id::Digest;
 
 /// The secret that a cluster shares.
@@ -168,6 +169,30 @@ pub enum Credentials {
 }
 
 impl Credentials {
+    /// What `cluster` says: its key, or none. With `create`, a key that is missing is made, and it
+    /// is said aloud, since the other machines need it too.
+    pub fn of(cluster: &ClusterConfig, create: bool) -> Result<Self, KeyError> {
+        if cluster.open {
+            if create {
+                log::warn!("--open: whoever reaches this machine's port takes part");
+            }
+            return Ok(Self::Open);
+        }
+        let path = &cluster.key_file;
+        let (key, made) = if create {
+            ClusterKey::read_or_create(path)?
+        } else {
+            (ClusterKey::read(path)?, false)
+        };
+        if made {
+            let path = path.display();
+            log::warn!(
+                "made a new cluster key in {path}: copy it to the other machines with `ice key import`"
+            );
+        }
+        Ok(Self::Key(Arc::new(key)))
+    }
+
     /// The key for datagrams: the cluster's own, or one that everybody knows.
     pub fn datagram_key(&self) -> [u8; 32] {
         match self {

@@ -56,7 +56,10 @@ pub struct Call {
 impl Call {
     /// The value of a variable in the client's environment.
     pub fn variable(&self, name: &str) -> Option<&Bytes> {
-        self.env.iter().find(|(other, _)| &other[..] == name.as_bytes()).map(|(_, value)| value)
+        self.env
+            .iter()
+            .find(|(other, _)| &other[..] == name.as_bytes())
+            .map(|(_, value)| value)
     }
 }
 

@@ -187,10 +187,18 @@ pub fn interface_address(name: &str) -> io::Result<IpAddr> {
     let of_interface = nix::ifaddrs::getifaddrs()?.filter(|entry| entry.interface_name == name);
     let mut addresses = of_interface.filter_map(|entry| {
         let address = entry.address?;
-        let four = address.as_sockaddr_in().map(|address| IpAddr::V4(address.ip()));
-        four.or_else(|| address.as_sockaddr_in6().map(|address| IpAddr::V6(address.ip())))
+        let four = address
+            .as_sockaddr_in()
+            .map(|address| IpAddr::V4(address.ip()));
+        four.or_else(|| {
+            address
+                .as_sockaddr_in6()
+                .map(|address| IpAddr::V6(address.ip()))
+        })
     });
-    addresses.next().ok_or_else(|| io::Error::other("there is no such interface, or it has no address"))
+    addresses
+        .next()
+        .ok_or_else(|| io::Error::other("there is no such interface, or it has no address"))
 }
 
 /// The machine's memory in bytes.

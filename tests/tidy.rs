@@ -59,7 +59,17 @@ const LAYERS: [(&str, &[&str]); 5] = [
             "worker/tree",
         ],
     ),
-    ("roles", &["client", "daemon", "scheduler", "status", "submitter", "worker"]),
+    (
+        "roles",
+        &[
+            "client",
+            "daemon",
+            "scheduler",
+            "status",
+            "submitter",
+            "worker",
+        ],
+    ),
     ("front", &["cli", "lib", "main"]),
 ];
 
@@ -97,27 +107,48 @@ struct Source {
 
 impl Source {
     fn layer(&self) -> usize {
-        let fits = |module: &str| self.name == module || self.name.starts_with(&format!("{module}/"));
+        let fits =
+            |module: &str| self.name == module || self.name.starts_with(&format!("{module}/"));
         let named = LAYERS.iter().enumerate().flat_map(|(layer, (_, modules))| {
-            modules.iter().filter(|module| fits(module)).map(move |module| (module.len(), layer))
+            modules
+                .iter()
+                .filter(|module| fits(module))
+                .map(move |module| (module.len(), layer))
         });
-        named.max().unwrap_or_else(|| panic!("{} is in no layer: add it to the table", self.name)).1
+        named
+            .max()
+            .unwrap_or_else(|| panic!("{} is in no layer: add it to the table", self.name))
+            .1
     }
 
     /// The code without comments and tests.
     fn code(&self) -> String {
-        let code = self.text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
-        code.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
+        let code = self
+            .text
+            .split("#[cfg(test)]\nmod tests {")
+            .next()
+            .unwrap_or_default();
+        code.lines()
+            .filter(|line| !line.trim_start().starts_with("//"))
+            .collect::<Vec<_>>()
+            .join("\n")
     }
 
     /// The modules of this crate that the code names.
     fn uses(&self, all: &BTreeSet<String>) -> BTreeSet<String> {
         let mut uses = BTreeSet::new();
         for part in self.code().split("crate::").skip(1) {
-            let path: String = part.chars().take_while(|c| c.is_alphanumeric() || "_:".contains(*c)).collect();
+            let path: String = part
+                .chars()
+                .take_while(|c| c.is_alphanumeric() || "_:".contains(*c))
+                .collect();
             let words: Vec<&str> = path.split("::").collect();
             let long = words.iter().take(2).copied().collect::<Vec<_>>().join("/");
-            let name = if all.contains(&long) { long } else { words[0].to_owned() };
+            let name = if all.contains(&long) {
+                long
+            } else {
+                words[0].to_owned()
+            };
             if name != "Error" {
                 uses.insert(name);
             }
@@ -131,13 +162,20 @@ fn sources() -> Vec<Source> {
     let mut found = Vec::new();
     walk(&root, &mut found);
     let name = |path: &Path| {
-        let path = path.strip_prefix(&root).expect("below src").with_extension("");
+        let path = path
+            .strip_prefix(&root)
+            .expect("below src")
+            .with_extension("");
         let name = path.to_str().expect("plain names").to_owned();
-        name.strip_suffix("/mod").map_or(name.clone(), str::to_owned)
+        name.strip_suffix("/mod")
+            .map_or(name.clone(), str::to_owned)
     };
     found
         .into_iter()
-        .map(|path| Source { name: name(&path), text: fs::read_to_string(&path).expect("a readable source") })
+        .map(|path| Source {
+            name: name(&path),
+            text: fs::read_to_string(&path).expect("a readable source"),
+        })
         .collect()
 }
 
@@ -166,7 +204,10 @@ fn arrows_point_down() {
             if !names.contains(&used) {
                 continue;
             }
-            let target = Source { name: used.clone(), text: String::new() };
+            let target = Source {
+                name: used.clone(),
+                text: String::new(),
+            };
             let same_directory = source.name.split('/').next() == used.split('/').next();
             if target.layer() > source.layer() && !same_directory {
                 problems.push(format!("{} uses {used}, which lies above it", source.name));
@@ -180,10 +221,16 @@ fn arrows_point_down() {
 fn roles_meet_only_in_messages() {
     let sources = sources();
     let names: BTreeSet<String> = sources.iter().map(|source| source.name.clone()).collect();
-    let role = |name: &str| ROLES.into_iter().find(|role| name == *role || name.starts_with(&format!("{role}/")));
+    let role = |name: &str| {
+        ROLES
+            .into_iter()
+            .find(|role| name == *role || name.starts_with(&format!("{role}/")))
+    };
     let mut problems = Vec::new();
     for source in &sources {
-        let Some(own) = role(&source.name) else { continue };
+        let Some(own) = role(&source.name) else {
+            continue;
+        };
         for used in source.uses(&names) {
             if role(&used).is_some_and(|other| other != own) {
                 problems.push(format!("{} uses {used}", source.name));
@@ -209,29 +256,64 @@ fn words_and_cores_are_pure() {
 fn unsafe_lives_in_marked_files() {
     let said = |source: &Source| source.code().contains("unsafe ");
     let sources = sources();
-    let found: Vec<&str> = sources.iter().filter(|source| said(source)).map(|source| &source.name[..]).collect();
-    assert_none(found.iter().filter(|name| !UNSAFE.contains(name)).map(|name| format!("{name} is unsafe")).collect());
+    let found: Vec<&str> = sources
+        .iter()
+        .filter(|source| said(source))
+        .map(|source| &source.name[..])
+        .collect();
+    assert_none(
+        found
+            .iter()
+            .filter(|name| !UNSAFE.contains(name))
+            .map(|name| format!("{name} is unsafe"))
+            .collect(),
+    );
 }
 
 #[test]
 fn only_words_are_serialized() {
     let derives = |source: &Source| {
-        source.code().lines().any(|line| line.contains("derive(") && line.contains("Serialize"))
+        source
+            .code()
+            .lines()
+            .any(|line| line.contains("derive(") && line.contains("Serialize"))
     };
     let sources = sources();
-    let found = sources.iter().filter(|source| derives(source) && !SERIALIZED.contains(&&source.name[..]));
-    assert_none(found.map(|source| format!("{} derives Serialize", source.name)).collect());
+    let found = sources
+        .iter()
+        .filter(|source| derives(source) && !SERIALIZED.contains(&&source.name[..]));
+    assert_none(
+        found
+            .map(|source| format!("{} derives Serialize", source.name))
+            .collect(),
+    );
 }
 
 #[test]
 fn every_file_introduces_itself() {
-    let silent = |source: &&Source| !source.text.starts_with("//! ") && !source.text.starts_with("//!\n");
-    assert_none(sources().iter().filter(silent).map(|source| format!("{} begins without //!", source.name)).collect());
+    let silent =
+        |source: &&Source| !source.text.starts_with("//! ") && !source.text.starts_with("//!\n");
+    assert_none(
+        sources()
+            .iter()
+            .filter(silent)
+            .map(|source| format!("{} begins without //!", source.name))
+            .collect(),
+    );
 }
 
 #[test]
 fn the_tables_name_what_exists() {
     let names: BTreeSet<String> = sources().into_iter().map(|source| source.name).collect();
-    let named = LAYERS.iter().flat_map(|(_, modules)| modules.iter()).chain(&UNSAFE).chain(&SERIALIZED);
-    assert_none(named.filter(|name| !names.contains(**name)).map(|name| format!("there is no {name}")).collect());
+    let named = LAYERS
+        .iter()
+        .flat_map(|(_, modules)| modules.iter())
+        .chain(&UNSAFE)
+        .chain(&SERIALIZED);
+    assert_none(
+        named
+            .filter(|name| !names.contains(**name))
+            .map(|name| format!("there is no {name}"))
+            .collect(),
+    );
 }

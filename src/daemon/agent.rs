@@ -8,6 +8,7 @@ use std::error::Error;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 
 use smol::Async;
 use smol::channel::{Receiver, Sender};
@@ -27,8 +28,13 @@ pub fn run() -> Result<(), Box<dyn Error + Send + Sync>> {
     process::prepare();
     let broker = Async::new(io::stdin().as_fd().try_clone_to_owned()?)?;
     smol::block_on(async {
-        let Start { credentials, mut descriptors } = process::hear_start(&broker).await?;
-        let node = descriptors.pop().ok_or("the broker sent no line to the node")?;
+        let Start {
+            credentials,
+            mut descriptors,
+        } = process::hear_start(&broker).await?;
+        let node = descriptors
+            .pop()
+            .ok_or("the broker sent no line to the node")?;
         let node = Async::new(UnixStream::from(node))?;
         let (to_node, outgoing) = smol::channel::unbounded();
         let (incoming, from_node) = smol::channel::unbounded();
@@ -38,7 +44,13 @@ pub fn run() -> Result<(), Box<dyn Error + Send + Sync>> {
         })
         .detach();
         let placement = Placement::new(to_node);
-        let submitter = Submitter::new(placement.clone(), credentials, process::processors())?;
+        let submitter = Submitter::new(
+            placement.clone(),
+            credentials,
+            process::processors(),
+            process::platform(),
+            spool()?,
+        )?;
         smol::spawn(async move { placement.listen(from_node).await }).detach();
         while let Some(client) = next_descriptor(&broker).await? {
             let submitter = submitter.clone();
@@ -49,12 +61,20 @@ pub fn run() -> Result<(), Box<dyn Error + Send + Sync>> {
     })
 }
 
+/// Where archives are unpacked: a directory that only this user can reach.
+fn spool() -> io::Result<PathBuf> {
+    Ok(nix::unistd::mkdtemp(
+        &std::env::temp_dir().join("ice-agent-XXXXXX"),
+    )?)
+}
+
 /// The next descriptor that the broker passes; none when it is gone.
 pub async fn next_descriptor(broker: &Async<OwnedFd>) -> io::Result<Option<OwnedFd>> {
     loop {
         let mut bytes = [0; 64];
-        let (count, mut descriptors) =
-            broker.read_with(|socket| Ok(sys::receive_with_fds(socket.as_fd(), &mut bytes)?)).await?;
+        let (count, mut descriptors) = broker
+            .read_with(|socket| Ok(sys::receive_with_fds(socket.as_fd(), &mut bytes)?))
+            .await?;
         if count == 0 {
             return Ok(None);
         }
@@ -65,7 +85,10 @@ pub async fn next_descriptor(broker: &Async<OwnedFd>) -> io::Result<Option<Owned
 }
 
 /// Sends what comes through the channel, until it is closed.
-pub async fn speak<T: serde::Serialize>(mut socket: &Async<UnixStream>, messages: Receiver<T>) -> io::Result<()> {
+pub async fn speak<T: serde::Serialize>(
+    mut socket: &Async<UnixStream>,
+    messages: Receiver<T>,
+) -> io::Result<()> {
     while let Ok(message) = messages.recv().await {
         let mut bytes = Vec::new();
         frame::encode(&message, MESSAGE_BYTES_MAX, &mut bytes).map_err(io::Error::other)?;
@@ -96,8 +119,15 @@ pub async fn hear<T: serde::de::DeserializeOwned>(
 }
 
 /// Both directions of an agent's line, on the node's side.
-pub async fn attend(socket: Async<UnixStream>, to_node: Sender<ToNode>, from_node: Receiver<FromNode>) {
+pub async fn attend(
+    socket: Async<UnixStream>,
+    to_node: Sender<ToNode>,
+    from_node: Receiver<FromNode>,
+) {
     // The agent's end closes both: dropping `to_node` returns everything it held.
     let both = smol::future::try_zip(speak(&socket, from_node), hear(&socket, to_node)).await;
-    log::info!("an agent is gone: {:?}", both.err().map(|error| error.to_string()));
+    log::info!(
+        "an agent is gone: {:?}",
+        both.err().map(|error| error.to_string())
+    );
 }

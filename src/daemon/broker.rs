@@ -13,16 +13,18 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::{env, fs};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, getsockopt, sendmsg, socketpair, sockopt,
+    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, getsockopt, sendmsg,
+    socketpair, sockopt,
 };
 use nix::unistd::{Gid, Uid, User};
 
-use crate::config::{ClusterConfig, DaemonConfig};
-use crate::key::ClusterKey;
+use crate::config::DaemonConfig;
+use crate::key::{ClusterKey, Credentials};
 use crate::sys;
 
 /// Tells a child that its standard input is the socket to its broker.
@@ -44,15 +46,29 @@ pub fn is_child() -> bool {
 /// Runs until the node ends or a signal comes.
 pub fn run(config: &DaemonConfig) -> Result<(), Failure> {
     let user = node_user(config.user.as_deref())?;
-    let key = key(&config.cluster)?;
+    let key = match Credentials::of(&config.cluster, true)? {
+        Credentials::Key(key) => Some(key),
+        Credentials::Open => None,
+    };
     own_directory(&config.cache_dir, &user)?;
     let listener = listen(&config.socket)?;
-    let mut broker = Broker { node: spawn_node(&user, &key)?, key, agents: BTreeMap::new() };
-    log::info!("the node runs as {}; clients connect at {}", user.name, config.socket.display());
+    let mut broker = Broker {
+        node: spawn_node(&user, &key)?,
+        key,
+        agents: BTreeMap::new(),
+    };
+    log::info!(
+        "the node runs as {}; clients connect at {}",
+        user.name,
+        config.socket.display()
+    );
     loop {
         // The node says nothing on its line; it becomes readable when the node is gone. A broker
         // that is killed needs no clean-up: every child sees its own line close.
-        let mut watched = [PollFd::new(listener.as_fd(), PollFlags::POLLIN), PollFd::new(broker.node.line.as_fd(), PollFlags::POLLIN)];
+        let mut watched = [
+            PollFd::new(listener.as_fd(), PollFlags::POLLIN),
+            PollFd::new(broker.node.line.as_fd(), PollFlags::POLLIN),
+        ];
         match poll(&mut watched, PollTimeout::NONE) {
             Err(nix::errno::Errno::EINTR) => continue,
             other => other?,
@@ -63,7 +79,9 @@ pub fn run(config: &DaemonConfig) -> Result<(), Failure> {
             return Err(format!("the node ended: {status}").into());
         }
         if client == Some(true) {
-            let served = listener.accept().and_then(|(client, _)| broker.serve(client));
+            let served = listener
+                .accept()
+                .and_then(|(client, _)| broker.serve(client));
             if let Err(error) = served {
                 log::warn!("a client is left to itself: {error}");
             }
@@ -79,14 +97,15 @@ struct Started {
 
 struct Broker {
     node: Started,
-    key: Option<ClusterKey>,
+    key: Option<Arc<ClusterKey>>,
     agents: BTreeMap<u32, Started>,
 }
 
 impl Broker {
     fn serve(&mut self, client: UnixStream) -> io::Result<()> {
         let who = getsockopt(&client, sockopt::PeerCredentials)?;
-        self.agents.retain(|_, agent| !matches!(agent.child.try_wait(), Ok(Some(_)) | Err(_)));
+        self.agents
+            .retain(|_, agent| !matches!(agent.child.try_wait(), Ok(Some(_)) | Err(_)));
         if let Some(agent) = self.agents.get(&who.uid()) {
             if pass(&agent.line, b"C", &client).is_ok() {
                 return Ok(());
@@ -94,7 +113,9 @@ impl Broker {
             self.agents.remove(&who.uid());
         }
         if self.agents.len() >= AGENTS_MAX {
-            return Err(io::Error::other(format!("{AGENTS_MAX} users are being served")));
+            return Err(io::Error::other(format!(
+                "{AGENTS_MAX} users are being served"
+            )));
         }
         let groups = sys::peer_groups(client.as_fd())?;
         let agent = self.spawn_agent(Uid::from_raw(who.uid()), Gid::from_raw(who.gid()), groups)?;
@@ -119,7 +140,7 @@ impl Broker {
     }
 }
 
-fn spawn_node(user: &User, key: &Option<ClusterKey>) -> io::Result<Started> {
+fn spawn_node(user: &User, key: &Option<Arc<ClusterKey>>) -> io::Result<Started> {
     let mut command = Command::new("/proc/self/exe");
     command.args(env::args_os().skip(1));
     sys::become_user(&mut command, user.uid, user.gid, vec![user.gid]);
@@ -132,8 +153,16 @@ fn spawn_node(user: &User, key: &Option<ClusterKey>) -> io::Result<Started> {
 
 /// Starts a child whose standard input is a socket to here. It ends when that socket closes.
 fn spawn(mut command: Command) -> io::Result<Started> {
-    let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
-    let child = command.env(CHILD_VARIABLE, "1").stdin(Stdio::from(theirs)).spawn()?;
+    let (ours, theirs) = socketpair(
+        AddressFamily::Unix,
+        SockType::SeqPacket,
+        None,
+        SockFlag::SOCK_CLOEXEC,
+    )?;
+    let child = command
+        .env(CHILD_VARIABLE, "1")
+        .stdin(Stdio::from(theirs))
+        .spawn()?;
     Ok(Started { child, line: ours })
 }
 
@@ -141,7 +170,13 @@ fn spawn(mut command: Command) -> io::Result<Started> {
 fn pass(line: &OwnedFd, bytes: &[u8], descriptor: &impl AsRawFd) -> io::Result<()> {
     let descriptors = [descriptor.as_raw_fd()];
     let rights = [ControlMessage::ScmRights(&descriptors)];
-    sendmsg::<UnixAddr>(line.as_raw_fd(), &[IoSlice::new(bytes)], &rights, MsgFlags::MSG_NOSIGNAL, None)?;
+    sendmsg::<UnixAddr>(
+        line.as_raw_fd(),
+        &[IoSlice::new(bytes)],
+        &rights,
+        MsgFlags::MSG_NOSIGNAL,
+        None,
+    )?;
     Ok(())
 }
 
@@ -155,25 +190,23 @@ fn node_user(name: Option<&str>) -> Result<User, Failure> {
             return Ok(user);
         }
     }
-    Err(format!("there is no user {}: name one with --user", names.join(" and no user ")).into())
-}
-
-fn key(cluster: &ClusterConfig) -> Result<Option<ClusterKey>, Failure> {
-    if cluster.open {
-        return Ok(None);
-    }
-    let (key, made) = ClusterKey::read_or_create(&cluster.key_file)?;
-    if made {
-        log::warn!("made a new cluster key in {}: `ice key show` prints it", cluster.key_file.display());
-    }
-    Ok(Some(key))
+    Err(format!(
+        "there is no user {}: name one with --user",
+        names.join(" and no user ")
+    )
+    .into())
 }
 
 /// Makes the cache directory and gives it to the node's user.
 fn own_directory(path: &Path, user: &User) -> Result<(), Failure> {
     let failed = |error: io::Error| format!("make the cache directory {}: {error}", path.display());
-    fs::DirBuilder::new().recursive(true).mode(0o755).create(path).map_err(failed)?;
-    std::os::unix::fs::chown(path, Some(user.uid.as_raw()), Some(user.gid.as_raw())).map_err(failed)?;
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o755)
+        .create(path)
+        .map_err(failed)?;
+    std::os::unix::fs::chown(path, Some(user.uid.as_raw()), Some(user.gid.as_raw()))
+        .map_err(failed)?;
     fs::set_permissions(path, fs::Permissions::from_mode(0o700)).map_err(failed)?;
     Ok(())
 }

@@ -24,7 +24,10 @@ enum Event {
     Closed(Port),
     Claim(Claim, Sender<bool>),
     Release(Claim),
-    Toolchains { added: Vec<Digest>, removed: Vec<Digest> },
+    Toolchains {
+        added: Vec<Digest>,
+        removed: Vec<Digest>,
+    },
     Link(LinkEvent),
 }
 
@@ -55,7 +58,10 @@ impl Node {
         link_events: Receiver<LinkEvent>,
     ) -> (Self, impl Future<Output = ()> + Send) {
         let (sender, events) = channel::unbounded();
-        let node = Self { events: sender.clone(), next: std::sync::Arc::default() };
+        let node = Self {
+            events: sender.clone(),
+            next: std::sync::Arc::default(),
+        };
         let dispatcher = Dispatcher {
             slots: Slots::new(slots),
             link,
@@ -104,7 +110,10 @@ impl Node {
         let (sender, granted) = channel::bounded(1);
         self.events.try_send(Event::Claim(claim, sender)).ok()?;
         // From here on, dropping this future releases the claim, granted or not.
-        let slot = RemoteSlot { events: self.events.clone(), claim };
+        let slot = RemoteSlot {
+            events: self.events.clone(),
+            claim,
+        };
         granted.recv().await.ok()?.then_some(slot)
     }
 
@@ -167,7 +176,9 @@ impl Dispatcher {
                 self.remote.remove(&claim);
                 self.slots.release(claim);
             }
-            Event::Toolchains { added, removed } => self.tell_link(LinkCommand::Toolchains { added, removed }),
+            Event::Toolchains { added, removed } => {
+                self.tell_link(LinkCommand::Toolchains { added, removed })
+            }
             Event::Link(event) => self.on_link(event),
         }
     }
@@ -181,7 +192,11 @@ impl Dispatcher {
                 self.tell_link(LinkCommand::Want(want));
             }
             ToNode::Withdraw(request) => {
-                let ours = self.requests.iter().find(|(_, whose)| **whose == (port, request)).map(|(ours, _)| *ours);
+                let ours = self
+                    .requests
+                    .iter()
+                    .find(|(_, whose)| **whose == (port, request))
+                    .map(|(ours, _)| *ours);
                 if let Some(ours) = ours {
                     self.requests.remove(&ours);
                     self.tell_link(LinkCommand::Withdraw(ours));
@@ -200,7 +215,11 @@ impl Dispatcher {
                 self.slots.claim_local(claim);
             }
             ToNode::ReturnLocal(request) => {
-                let claim = self.local.iter().find(|(_, whose)| **whose == (port, request)).map(|(claim, _)| *claim);
+                let claim = self
+                    .local
+                    .iter()
+                    .find(|(_, whose)| **whose == (port, request))
+                    .map(|(claim, _)| *claim);
                 if let Some(claim) = claim {
                     self.local.remove(&claim);
                     self.slots.release(claim);
@@ -211,20 +230,35 @@ impl Dispatcher {
 
     fn on_closed(&mut self, port: Port) {
         self.ports.remove(&port);
-        let requests: Vec<RequestId> =
-            self.requests.iter().filter(|(_, whose)| whose.0 == port).map(|(ours, _)| *ours).collect();
+        let requests: Vec<RequestId> = self
+            .requests
+            .iter()
+            .filter(|(_, whose)| whose.0 == port)
+            .map(|(ours, _)| *ours)
+            .collect();
         for request in requests {
             self.requests.remove(&request);
             self.tell_link(LinkCommand::Withdraw(request));
         }
-        let leases: Vec<LeaseId> =
-            self.leases.iter().filter(|(_, whose)| **whose == port).map(|(lease, _)| *lease).collect();
+        let leases: Vec<LeaseId> = self
+            .leases
+            .iter()
+            .filter(|(_, whose)| **whose == port)
+            .map(|(lease, _)| *lease)
+            .collect();
         for lease in leases {
             self.leases.remove(&lease);
-            self.tell_link(LinkCommand::Return { lease, outcome: Outcome::Unused });
+            self.tell_link(LinkCommand::Return {
+                lease,
+                outcome: Outcome::Unused,
+            });
         }
-        let claims: Vec<Claim> =
-            self.local.iter().filter(|(_, whose)| whose.0 == port).map(|(claim, _)| *claim).collect();
+        let claims: Vec<Claim> = self
+            .local
+            .iter()
+            .filter(|(_, whose)| whose.0 == port)
+            .map(|(claim, _)| *claim)
+            .collect();
         for claim in claims {
             self.local.remove(&claim);
             self.slots.release(claim);
@@ -247,7 +281,13 @@ impl Dispatcher {
             LinkEvent::Grant(grant) => self.on_grant(grant),
             LinkEvent::Deny { request, why } => {
                 if let Some((port, theirs)) = self.requests.remove(&request) {
-                    self.tell_port(port, FromNode::Deny { request: theirs, why });
+                    self.tell_port(
+                        port,
+                        FromNode::Deny {
+                            request: theirs,
+                            why,
+                        },
+                    );
                 }
             }
         }
@@ -256,7 +296,10 @@ impl Dispatcher {
     fn on_grant(&mut self, mut grant: Grant) {
         let whose = self.requests.remove(&grant.request);
         let Some((port, theirs)) = whose.filter(|(port, _)| self.ports.contains_key(port)) else {
-            self.tell_link(LinkCommand::Return { lease: grant.lease, outcome: Outcome::Unused });
+            self.tell_link(LinkCommand::Return {
+                lease: grant.lease,
+                outcome: Outcome::Unused,
+            });
             return;
         };
         self.leases.insert(grant.lease, port);

@@ -16,7 +16,7 @@ use nix::sys::socket::{getsockopt, sockopt};
 use smol::Async;
 
 use super::agent;
-use super::link::{self, LinkConfig};
+use super::link::{Link, LinkConfig};
 use super::node::Node;
 use crate::config::DaemonConfig;
 use crate::id::Digest;
@@ -34,6 +34,8 @@ use crate::worker::tree::TreeLimits;
 
 type Failure = Box<dyn Error + Send + Sync>;
 
+/// Where a scheduler listens unless it is told otherwise.
+const SCHEDULER_PORT: u16 = 8765;
 /// Jobs of others get at most this much address space per process: far beyond what a compiler
 /// needs, far below what hurts a 64-bit machine's page tables.
 const ADDRESS_SPACE_BYTES: u64 = 32 << 30;
@@ -49,8 +51,11 @@ const TREE_INODES: u64 = 1_000_000;
 /// A daemon of an ordinary user: one process for everything.
 pub fn run_alone(config: DaemonConfig) -> Result<(), Failure> {
     prepare();
-    let credentials = credentials(&config)?;
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(&config.cache_dir)?;
+    let credentials = Credentials::of(&config.cluster, true)?;
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&config.cache_dir)?;
     let listener = Async::new(listen_unix(&config.socket)?)?;
     fs::set_permissions(&config.socket, fs::Permissions::from_mode(0o600))?;
     let stops = crate::signal::stops()?;
@@ -58,7 +63,13 @@ pub fn run_alone(config: DaemonConfig) -> Result<(), Failure> {
         let node = start(&config, &credentials).await?;
         let (to_node, from_node) = node.open();
         let placement = Placement::new(to_node);
-        let submitter = Submitter::new(placement.clone(), credentials, processors())?;
+        let submitter = Submitter::new(
+            placement.clone(),
+            credentials,
+            processors(),
+            platform(),
+            config.cache_dir.join("archives"),
+        )?;
         smol::spawn(async move { placement.listen(from_node).await }).detach();
         smol::spawn(accept_clients(listener, submitter)).detach();
         log::info!("clients connect at {}", config.socket.display());
@@ -98,16 +109,20 @@ pub struct Start {
 /// Hears the first words of the broker.
 pub async fn hear_start(broker: &Async<OwnedFd>) -> io::Result<Start> {
     let mut bytes = [0; 64];
-    let (count, descriptors) =
-        broker.read_with(|socket| Ok(sys::receive_with_fds(socket.as_fd(), &mut bytes)?)).await?;
+    let (count, descriptors) = broker
+        .read_with(|socket| Ok(sys::receive_with_fds(socket.as_fd(), &mut bytes)?))
+        .await?;
     let credentials = match &bytes[..count] {
         [0] => Credentials::Open,
-        [1, key @ ..] if key.len() == 32 => {
-            Credentials::Key(Arc::new(ClusterKey::from_bytes(key.try_into().expect("32 bytes were counted"))))
-        }
+        [1, key @ ..] if key.len() == 32 => Credentials::Key(Arc::new(ClusterKey::from_bytes(
+            key.try_into().expect("32 bytes were counted"),
+        ))),
         _ => return Err(io::Error::other("the broker's first words make no sense")),
     };
-    Ok(Start { credentials, descriptors })
+    Ok(Start {
+        credentials,
+        descriptors,
+    })
 }
 
 /// What every daemon process does first: as many descriptors as it may have (each waiting client
@@ -126,7 +141,10 @@ pub fn processors() -> usize {
 /// Listens at `path`. A socket that nobody answers at is what a dead daemon left, and is replaced.
 pub fn listen_unix(path: &Path) -> Result<UnixListener, Failure> {
     if let Some(directory) = path.parent() {
-        fs::DirBuilder::new().recursive(true).mode(0o755).create(directory)?;
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o755)
+            .create(directory)?;
     }
     if UnixStream::connect(path).is_ok() {
         return Err(format!("a daemon already listens at {}", path.display()).into());
@@ -137,20 +155,8 @@ pub fn listen_unix(path: &Path) -> Result<UnixListener, Failure> {
         }
         _ => {}
     }
-    UnixListener::bind(path).map_err(|error| format!("listen at {}: {error}", path.display()).into())
-}
-
-fn credentials(config: &DaemonConfig) -> Result<Credentials, Failure> {
-    if config.cluster.open {
-        log::warn!("--open: whoever reaches this machine's port may use it to compile");
-        return Ok(Credentials::Open);
-    }
-    let path = &config.cluster.key_file;
-    let (key, made) = ClusterKey::read_or_create(path)?;
-    if made {
-        log::warn!("made a new cluster key in {}: `ice key show` prints it", path.display());
-    }
-    Ok(Credentials::Key(Arc::new(key)))
+    UnixListener::bind(path)
+        .map_err(|error| format!("listen at {}: {error}", path.display()).into())
 }
 
 async fn accept_clients(listener: Async<UnixListener>, submitter: Arc<Submitter>) {
@@ -178,7 +184,12 @@ struct NodeSlots(Node);
 
 impl Admission for NodeSlots {
     fn slot(&self) -> Pin<Box<dyn Future<Output = Option<Box<dyn Send>>> + Send + '_>> {
-        Box::pin(async { self.0.remote_slot().await.map(|slot| Box::new(slot) as Box<dyn Send>) })
+        Box::pin(async {
+            self.0
+                .remote_slot()
+                .await
+                .map(|slot| Box::new(slot) as Box<dyn Send>)
+        })
     }
 
     fn toolchains(&self, added: Vec<Digest>, removed: Vec<Digest>) {
@@ -215,8 +226,13 @@ async fn start(config: &DaemonConfig, credentials: &Credentials) -> Result<Node,
         no_remote,
         toolchains,
     };
-    let link = LinkConfig { scheduler: config.scheduler.clone(), credentials: credentials.clone(), login };
-    smol::spawn(link::run(link, link_commands, link_sender)).detach();
+    let link = LinkConfig {
+        scheduler: config.scheduler.clone(),
+        port: SCHEDULER_PORT,
+        credentials: credentials.clone(),
+        login,
+    };
+    smol::spawn(Link::new(link, link_sender).run(link_commands)).detach();
     Ok(node)
 }
 
@@ -230,15 +246,29 @@ async fn start_worker(
 ) -> Result<(u16, Vec<Digest>), String> {
     let address = match &config.interface {
         None => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
-        Some(name) => sys::interface_address(name).map_err(|error| format!("interface {name}: {error}"))?,
+        Some(name) => {
+            sys::interface_address(name).map_err(|error| format!("interface {name}: {error}"))?
+        }
     };
-    let listener = bind(address, config.port).map_err(|error| format!("listen at port {}: {error}", config.port))?;
-    let port = listener.local_addr().map_err(|error| error.to_string())?.port();
+    let listener = bind(address, config.port)
+        .map_err(|error| format!("listen at port {}: {error}", config.port))?;
+    let port = listener
+        .local_addr()
+        .map_err(|error| error.to_string())?
+        .port();
     let listener = Async::new(listener).map_err(|error| error.to_string())?;
     let (directory, limit) = (config.cache_dir.clone(), config.cache_limit);
     let store = smol::unblock(move || Store::open(&directory, limit)).await;
-    let store = Arc::new(store.map_err(|error| format!("the cache: {error}"))?);
-    let rung = ladder::probe().await.map_err(|falls| falls.to_string())?;
+    let store = store.map_err(|error| format!("the cache: {error}"))?;
+    let rung = ladder::probe(&ladder::rungs(None))
+        .await
+        .map_err(|failures| {
+            let sentences: Vec<String> = failures
+                .into_iter()
+                .map(|(rung, why)| format!("{rung}: {why}"))
+                .collect();
+            format!("no sandbox can be built here ({})", sentences.join("; "))
+        })?;
     log::info!("jobs of others run in a sandbox of {rung}");
     let memory = sys::memory_bytes();
     let limits = Limits {
@@ -252,7 +282,11 @@ async fn start_worker(
         tmp_bytes: memory / 4,
         niceness: i32::from(config.nice),
     };
-    let trees = TreeLimits { trees: 2 * slots as usize, bytes: memory / 4, inodes: TREE_INODES };
+    let trees = TreeLimits {
+        trees: 2 * slots as usize,
+        bytes: memory / 4,
+        inodes: TREE_INODES,
+    };
     let toolchains = store.toolchains();
     let worker = Worker {
         store,
@@ -261,14 +295,22 @@ async fn start_worker(
         limits,
         fetching: smol::lock::Mutex::new(()),
     };
-    smol::spawn(crate::worker::server::serve(listener, Arc::new(worker), credentials.clone())).detach();
+    smol::spawn(crate::worker::server::serve(
+        listener,
+        Arc::new(worker),
+        credentials.clone(),
+    ))
+    .detach();
     Ok((port, toolchains))
 }
 
 /// Binds for both families where there are both.
 fn bind(address: IpAddr, port: u16) -> io::Result<TcpListener> {
     match TcpListener::bind(SocketAddr::new(address, port)) {
-        Err(error) if address == IpAddr::V6(Ipv6Addr::UNSPECIFIED) && error.kind() != io::ErrorKind::AddrInUse => {
+        Err(error)
+            if address == IpAddr::V6(Ipv6Addr::UNSPECIFIED)
+                && error.kind() != io::ErrorKind::AddrInUse =>
+        {
             TcpListener::bind(SocketAddr::from(([0, 0, 0, 0], port)))
         }
         other => other,
@@ -276,9 +318,16 @@ fn bind(address: IpAddr, port: u16) -> io::Result<TcpListener> {
 }
 
 fn host_name() -> String {
-    nix::unistd::gethostname().map_or_else(|_| "node".to_owned(), |name| name.to_string_lossy().into_owned())
+    nix::unistd::gethostname().map_or_else(
+        |_| "node".to_owned(),
+        |name| name.to_string_lossy().into_owned(),
+    )
 }
 
-fn platform() -> String {
-    nix::sys::utsname::uname().map_or_else(|_| "unknown".to_owned(), |uname| uname.machine().to_string_lossy().into_owned())
+/// The machine as `uname -m` says it.
+pub fn platform() -> String {
+    nix::sys::utsname::uname().map_or_else(
+        |_| "unknown".to_owned(),
+        |uname| uname.machine().to_string_lossy().into_owned(),
+    )
 }

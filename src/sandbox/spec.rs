@@ -4,6 +4,8 @@
 //! Nothing here does anything. The two processes are the same binary, so there is no version to
 //! negotiate; still each frame meets a limit, since a job's command line came from outside.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use crate::id::{AbsPath, Bytes};
@@ -47,6 +49,15 @@ pub enum Rung {
         /// The jobs' group.
         gid: u32,
     },
+}
+
+impl fmt::Display for Rung {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::UserNamespaces => f.write_str("user namespaces"),
+            Self::Root { uid, .. } => write!(f, "root's namespaces, jobs as user {uid}"),
+        }
+    }
 }
 
 /// One job.

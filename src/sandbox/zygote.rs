@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use async_io::{Async, Timer};
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use smol::future::FutureExt;
 use smol::io::AsyncWriteExt;
@@ -149,6 +150,13 @@ impl Zygote {
     /// can create, link and remove there from outside of all namespaces.
     pub fn tree_root(&self) -> BorrowedFd<'_> {
         self.trees.as_fd()
+    }
+
+    /// Whether its process still runs, as far as its end of the socket tells.
+    pub fn is_alive(&self) -> bool {
+        let mut watched = [PollFd::new(self.control.as_fd(), PollFlags::POLLIN)];
+        // It never sends anything here, so there is nothing to read but the end.
+        matches!(poll(&mut watched, PollTimeout::ZERO), Ok(0))
     }
 
     /// Starts a job; several may run at once, each in its own tree. It returns when the program is

@@ -49,7 +49,9 @@ impl Inputs {
             return Some(Content::Memory(text.clone()));
         }
         let mut files = self.entries.iter();
-        let found = files.find(|entry| matches!(&entry.kind, EntryKind::File { digest: other, .. } if other == digest));
+        let found = files.find(
+            |entry| matches!(&entry.kind, EntryKind::File { digest: other, .. } if other == digest),
+        );
         found.map(|entry| Content::File(entry.path.as_path().to_owned()))
     }
 
@@ -58,7 +60,8 @@ impl Inputs {
     pub fn distrusts(&self, delivered: &Delivered) -> Option<(String, String)> {
         let silent = delivered.status == 0 && delivered.printed.is_empty();
         (self.mode == Mode::Preprocessed && !self.asked && !silent).then(|| {
-            let sentence = "the compiler had something to say, and says it exactly only of the source itself";
+            let sentence =
+                "the compiler had something to say, and says it exactly only of the source itself";
             ("diagnostics".to_owned(), sentence.to_owned())
         })
     }
@@ -91,9 +94,12 @@ pub async fn prepare(
     plan: &Plan,
     preprocessing: &Semaphore,
 ) -> Result<Inputs, (String, String)> {
-    let asked = call.variable("ICECC_REMOTE_CPP").is_some_and(|value| value.is_empty() || value[0] == b'0');
+    let asked = call
+        .variable("ICECC_REMOTE_CPP")
+        .is_some_and(|value| value.is_empty() || value[0] == b'0');
     if !plan.preprocessed.exact && !asked {
-        let sentence = "its result would depend on whether the source or preprocessed text was compiled";
+        let sentence =
+            "its result would depend on whether the source or preprocessed text was compiled";
         return Err(("inexact".to_owned(), sentence.to_owned()));
     }
     let _turn = preprocessing.acquire().await;
@@ -103,9 +109,15 @@ pub async fn prepare(
             let sentence = "the preprocessor had something to say, and the compiler says it best";
             return Err(("diagnostics".to_owned(), sentence.to_owned()));
         }
-        Err(error) => return Err(("preprocess".to_owned(), format!("run the preprocessor: {error}"))),
+        Err(error) => {
+            return Err((
+                "preprocess".to_owned(),
+                format!("run the preprocessor: {error}"),
+            ));
+        }
     };
-    preprocessed(cwd, plan, text, asked).map_err(|error| ("output-place".to_owned(), error.to_string()))
+    preprocessed(cwd, plan, text, asked)
+        .map_err(|error| ("output-place".to_owned(), error.to_string()))
 }
 
 fn preprocessed(cwd: &AbsPath, plan: &Plan, text: Arc<Vec<u8>>, asked: bool) -> io::Result<Inputs> {
@@ -114,7 +126,12 @@ fn preprocessed(cwd: &AbsPath, plan: &Plan, text: Arc<Vec<u8>>, asked: bool) -> 
     let digest = Digest(*blake3::hash(&text).as_bytes());
     let mut argv = plan.preprocessed.compile.clone();
     argv[plan.preprocessed.compile_input] = Bytes::from(path.as_bytes());
-    let kind = EntryKind::File { digest, size: text.len() as u64, executable: false, mtime: Mtime::default() };
+    let kind = EntryKind::File {
+        digest,
+        size: text.len() as u64,
+        executable: false,
+        mtime: Mtime::default(),
+    };
     let mut entries = vec![Entry { path, kind }];
     let mut writable = Vec::new();
     for place in &plan.writable {

@@ -79,7 +79,9 @@ impl Submitter {
     /// Serves one client to its end.
     pub async fn serve(&self, stream: Async<UnixStream>) {
         let result = async {
-            let Some((mut client, call)) = Client::accept(stream).await? else { return Ok(()) };
+            let Some((mut client, call)) = Client::accept(stream).await? else {
+                return Ok(());
+            };
             client.say(&Answer::Accepted).await?;
             let ending = async { Some(self.decide(&call).await) }
                 .or(async {
@@ -108,13 +110,29 @@ impl Submitter {
                 match smol::unblock(move || delivered.commit(umask)).await {
                     Ok(()) => {
                         for (stream, data) in printed {
-                            client.say(&Answer::Output { stream, data: Bytes(data) }).await?;
+                            client
+                                .say(&Answer::Output {
+                                    stream,
+                                    data: Bytes(data),
+                                })
+                                .await?;
                         }
                         return client.say(&Answer::Exit { status, report }).await;
                     }
                     Err(error) => {
-                        let reason = because("result-not-written", format!("put the result in place: {error}"));
-                        (Report { mode: Mode::Local, node: String::new(), reason: Some(reason), ..report }, None)
+                        let reason = because(
+                            "result-not-written",
+                            format!("put the result in place: {error}"),
+                        );
+                        (
+                            Report {
+                                mode: Mode::Local,
+                                node: String::new(),
+                                reason: Some(reason),
+                                ..report
+                            },
+                            None,
+                        )
                     }
                 }
             }
@@ -141,17 +159,30 @@ impl Submitter {
     async fn decide(&self, call: &Call) -> Ending {
         let mut report = Report::default();
         let local = |report: Report, reason: Reason| {
-            Ending::Local(Report { mode: Mode::Local, reason: Some(reason), ..report }, None)
+            Ending::Local(
+                Report {
+                    mode: Mode::Local,
+                    reason: Some(reason),
+                    ..report
+                },
+                None,
+            )
         };
         if call.protocol != PROTOCOL {
-            let sentence = format!("the client speaks protocol {}, the daemon {PROTOCOL}", call.protocol);
+            let sentence = format!(
+                "the client speaks protocol {}, the daemon {PROTOCOL}",
+                call.protocol
+            );
             return local(report, because("other-version", sentence));
         }
         if call.kind == CallKind::Local {
             return local(report, because("asked", "a local run was asked for"));
         }
         let Ok(cwd) = AbsPath::parse(call.cwd.0.clone()) else {
-            return local(report, because("no-directory", "the working directory has no plain name"));
+            return local(
+                report,
+                because("no-directory", "the working directory has no plain name"),
+            );
         };
         let plan = match classify(call, &cwd) {
             Verdict::Distribute(plan) => plan,
@@ -168,8 +199,18 @@ impl Submitter {
     }
 
     /// The way of a job that can be compiled elsewhere.
-    async fn distribute(&self, call: &Call, cwd: &AbsPath, plan: &Plan, report: &mut Report) -> Result<Ending, Reason> {
-        let places = plan.dependencies.iter().map(|file| &file.path).chain([&plan.output]);
+    async fn distribute(
+        &self,
+        call: &Call,
+        cwd: &AbsPath,
+        plan: &Plan,
+        report: &mut Report,
+    ) -> Result<Ending, Reason> {
+        let places = plan
+            .dependencies
+            .iter()
+            .map(|file| &file.path)
+            .chain([&plan.output]);
         for place in places {
             if let Some(obstacle) = output::obstacle(&cwd.as_path().join(place.as_path())) {
                 return Err(because("output-place", format!("{place}: {obstacle}")));
@@ -180,11 +221,18 @@ impl Submitter {
         let mut course = Course::default();
         let mut inputs: Option<Inputs> = None;
         loop {
-            let lease = self.placement.lease(want(call, plan, toolchain, &course)).await;
+            let lease = self
+                .placement
+                .lease(want(call, plan, toolchain, &course))
+                .await;
             let lease = lease.map_err(|why| because("no-node", why))?;
             if lease.is_own() {
                 let reason = because("own-node", "this machine is free and fast enough");
-                let report = Report { mode: Mode::Local, reason: Some(reason), ..report.clone() };
+                let report = Report {
+                    mode: Mode::Local,
+                    reason: Some(reason),
+                    ..report.clone()
+                };
                 return Ok(Ending::Local(report, Some(lease)));
             }
             let prepared = match &inputs {
@@ -197,7 +245,10 @@ impl Submitter {
             let name = lease.grant().name.clone();
             match self.attempt(&lease, call, plan, prepared, &located).await {
                 Ok(delivered) => {
-                    let outcome = Outcome::Done { usage: delivered.usage, output_bytes: delivered.file_bytes };
+                    let outcome = Outcome::Done {
+                        usage: delivered.usage,
+                        output_bytes: delivered.file_bytes,
+                    };
                     lease.end(outcome);
                     if let Some(reason) = prepared.distrusts(&delivered) {
                         return Err(reason);
@@ -226,9 +277,15 @@ impl Submitter {
     /// The compiler's toolchain: this machine's, or an archive that `ICECC_VERSION` names.
     async fn locate(&self, call: &Call) -> Result<Located, Reason> {
         let compiler = call.compiler.as_path();
-        let located = match call.variable("ICECC_VERSION").filter(|value| !value.is_empty()) {
+        let located = match call
+            .variable("ICECC_VERSION")
+            .filter(|value| !value.is_empty())
+        {
             None => {
-                let search_path = call.variable("PATH").map(|path| &path[..]).unwrap_or_default();
+                let search_path = call
+                    .variable("PATH")
+                    .map(|path| &path[..])
+                    .unwrap_or_default();
                 self.toolchains.locate(compiler, search_path).await
             }
             Some(version) => {
@@ -238,7 +295,9 @@ impl Submitter {
                     let sentence = "no archive of ICECC_VERSION is for this machine and compiler";
                     return Err(because("toolchain", sentence));
                 };
-                self.toolchains.unpack(selected.file.as_path(), compiler).await
+                self.toolchains
+                    .unpack(selected.file.as_path(), compiler)
+                    .await
             }
         };
         located.map_err(|error| because("toolchain", error.to_string()))
@@ -268,9 +327,19 @@ impl Submitter {
             fresh: Vec::new(),
             entries: Vec::new(),
         };
-        log::debug!("{} goes to {} as job {}", plan.input, lease.grant().name, spec.job);
+        log::debug!(
+            "{} goes to {} as job {}",
+            plan.input,
+            lease.grant().name,
+            spec.job
+        );
         let contents = JobContents { inputs, toolchain };
-        let prepared = Prepared { spec, entries: &inputs.entries, contents: &contents, manifest: &toolchain.manifest };
+        let prepared = Prepared {
+            spec,
+            entries: &inputs.entries,
+            contents: &contents,
+            manifest: &toolchain.manifest,
+        };
         let address = lease.grant().address;
         let mut warm = self.pool.take(address).await?;
         let mut spoke = false;
@@ -295,7 +364,11 @@ struct JobContents<'a> {
 
 impl Contents for JobContents<'_> {
     fn content(&self, digest: &Digest) -> Option<Content> {
-        self.inputs.content(digest).or_else(|| self.toolchain.open_blob(digest).map(|path| Content::File(path.into())))
+        self.inputs.content(digest).or_else(|| {
+            self.toolchain
+                .open_blob(digest)
+                .map(|path| Content::File(path.into()))
+        })
     }
 }
 
@@ -308,9 +381,16 @@ fn classify(call: &Call, cwd: &AbsPath) -> Verdict {
     let mut program = Bytes::from(base_name(&call.compiler));
     if matches!(&program[..], b"cc" | b"c++") {
         let real = std::fs::canonicalize(call.compiler.as_path()).ok();
-        program = real.and_then(|path| path.file_name().map(|name| Bytes::from(name.to_owned()))).unwrap_or(program);
+        program = real
+            .and_then(|path| path.file_name().map(|name| Bytes::from(name.to_owned())))
+            .unwrap_or(program);
     }
-    let invocation = Invocation { program: &program, argv: &call.argv, cwd, env: &call.env };
+    let invocation = Invocation {
+        program: &program,
+        argv: &call.argv,
+        cwd,
+        env: &call.env,
+    };
     args::classify(&invocation, &mut |path| {
         let path = std::path::Path::new(call.cwd.as_os_str()).join(Bytes::from(path).as_path());
         inputs::read_bounded(&path).ok()
@@ -330,4 +410,3 @@ fn want(call: &Call, plan: &Plan, toolchain: &Toolchain, course: &Course) -> Wan
         local_allowed: course.tries() == 0,
     }
 }
-

@@ -28,12 +28,22 @@ pub enum Preprocessed {
 /// environment and umask. When the future is dropped, the preprocessor is killed.
 pub async fn run(call: &Call, argv: &[Bytes]) -> io::Result<Preprocessed> {
     let mut command = std::process::Command::new(call.compiler.as_os_str());
-    command.arg0(argv[0].as_os_str()).args(argv[1..].iter().map(|word| word.as_os_str()));
-    command.env_clear().envs(call.env.iter().map(|(name, value)| (name.as_os_str(), value.as_os_str())));
+    command
+        .arg0(argv[0].as_os_str())
+        .args(argv[1..].iter().map(|word| word.as_os_str()));
+    command.env_clear().envs(
+        call.env
+            .iter()
+            .map(|(name, value)| (name.as_os_str(), value.as_os_str())),
+    );
     command.current_dir(call.cwd.as_path());
     sys::set_umask_of(&mut command, call.umask);
     let mut command = Command::from(command);
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
     let mut child = command.spawn()?;
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let (mut text, mut errors) = (Vec::new(), Vec::new());
@@ -53,7 +63,9 @@ pub async fn run(call: &Call, argv: &[Bytes]) -> io::Result<Preprocessed> {
     text_result?;
     errors_result?;
     if text.len() as u64 > TEXT_BYTES_MAX {
-        return Err(io::Error::other(format!("more than {TEXT_BYTES_MAX} bytes of preprocessed text")));
+        return Err(io::Error::other(format!(
+            "more than {TEXT_BYTES_MAX} bytes of preprocessed text"
+        )));
     }
     let status = child.status().await?;
     if !status.success() || !errors.is_empty() {

@@ -19,7 +19,11 @@ const SYMLINKS_MAX: u32 = 40;
 /// # Errors
 /// When a component does not exist, is no directory, or the symlinks run in a circle.
 pub fn resolve(base: &AbsPath, spelled: &[u8], entries: &mut Vec<Entry>) -> io::Result<AbsPath> {
-    let mut place = if spelled.first() == Some(&b'/') { root() } else { base.clone() };
+    let mut place = if spelled.first() == Some(&b'/') {
+        root()
+    } else {
+        base.clone()
+    };
     // The components that are still to be walked, the next one last.
     let mut ahead: Vec<Vec<u8>> = components(spelled);
     let mut followed = 0;
@@ -44,10 +48,16 @@ pub fn resolve(base: &AbsPath, spelled: &[u8], entries: &mut Vec<Entry>) -> io::
                 place = root();
             }
             ahead.extend(components(&target));
-            entries.push(Entry { path: next, kind: EntryKind::Symlink(target) });
+            entries.push(Entry {
+                path: next,
+                kind: EntryKind::Symlink(target),
+            });
         } else {
             place = next;
-            entries.push(Entry { path: place.clone(), kind: EntryKind::Directory });
+            entries.push(Entry {
+                path: place.clone(),
+                kind: EntryKind::Directory,
+            });
         }
     }
     if !fs::metadata(place.as_path())?.is_dir() {
@@ -57,7 +67,11 @@ pub fn resolve(base: &AbsPath, spelled: &[u8], entries: &mut Vec<Entry>) -> io::
 }
 
 fn components(path: &[u8]) -> Vec<Vec<u8>> {
-    path.split(|&byte| byte == b'/').filter(|part| !part.is_empty()).rev().map(<[u8]>::to_vec).collect()
+    path.split(|&byte| byte == b'/')
+        .filter(|part| !part.is_empty())
+        .rev()
+        .map(<[u8]>::to_vec)
+        .collect()
 }
 
 fn root() -> AbsPath {
@@ -78,7 +92,10 @@ mod tests {
         let mut entries = Vec::new();
         let place = resolve(&base, b"link/../deep/.//", &mut entries).unwrap();
         assert_eq!(place, base.join(b"real").unwrap().join(b"deep").unwrap());
-        let links: Vec<&Entry> = entries.iter().filter(|entry| entry.kind != EntryKind::Directory).collect();
+        let links: Vec<&Entry> = entries
+            .iter()
+            .filter(|entry| entry.kind != EntryKind::Directory)
+            .collect();
         assert_eq!(links.len(), 1);
         assert_eq!(links[0].kind, EntryKind::Symlink(Bytes::from("real/deep")));
     }
@@ -91,7 +108,10 @@ mod tests {
         fs::write(base.join("file"), "").unwrap();
         let base = AbsPath::parse(Bytes::from(base.as_path()).0).unwrap();
         for spelled in ["loop", "absent", "file"] {
-            assert!(resolve(&base, spelled.as_bytes(), &mut Vec::new()).is_err(), "{spelled}");
+            assert!(
+                resolve(&base, spelled.as_bytes(), &mut Vec::new()).is_err(),
+                "{spelled}"
+            );
         }
     }
 }

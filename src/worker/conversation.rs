@@ -36,7 +36,10 @@ pub struct Failed {
 impl Failed {
     /// A failure with its sentence.
     pub fn new(failure: Failure, detail: impl Into<String>) -> Self {
-        Self { failure, detail: detail.into() }
+        Self {
+            failure,
+            detail: detail.into(),
+        }
     }
 }
 
@@ -55,8 +58,11 @@ pub async fn hold<T>(
 ) -> Result<T, ConnectionError> {
     let (outgoing, queue) = channel::bounded(QUEUE_LENGTH);
     let work = async {
-        let mut conversation = Conversation { outgoing, incoming: receiver };
-        Ok(job(&mut conversation).await)
+        let mut conversation = Conversation {
+            outgoing,
+            incoming: receiver,
+        };
+        Ok::<T, ConnectionError>(job(&mut conversation).await)
     };
     let write = async {
         loop {
@@ -93,22 +99,34 @@ impl Conversation<'_> {
     }
 
     /// Sends `bytes` as chunks, each wrapped by `wrap`.
-    pub async fn say_bytes(&self, bytes: &[u8], wrap: impl Fn(crate::message::Chunk) -> FromWorker) {
+    pub async fn say_bytes(
+        &self,
+        bytes: &[u8],
+        wrap: impl Fn(crate::message::Chunk) -> FromWorker,
+    ) {
         for piece in bytes.chunks(CHUNK_BYTES_MAX) {
             self.say(wrap(compress::pack(piece))).await;
         }
     }
 
     /// Waits for `work`, unless the submitter cancels or goes first.
-    pub async fn unless_cancelled<T>(&mut self, work: impl Future<Output = T>) -> Result<T, Failed> {
+    pub async fn unless_cancelled<T>(
+        &mut self,
+        work: impl Future<Output = T>,
+    ) -> Result<T, Failed> {
         let incoming = &mut *self.incoming;
         async { Ok(work.await) }
             .or(async {
                 Err(match incoming.receive::<ToWorker>().await {
-                    Ok(Some(ToWorker::Cancel)) => Failed::new(Failure::Cancelled, "the submitter cancelled the job"),
+                    Ok(Some(ToWorker::Cancel)) => {
+                        Failed::new(Failure::Cancelled, "the submitter cancelled the job")
+                    }
                     Ok(Some(_)) => Failed::new(Failure::Invalid, "a message out of turn"),
                     Ok(None) => Failed::new(Failure::Cancelled, "the submitter is gone"),
-                    Err(error) => Failed::new(Failure::Cancelled, format!("the submitter is gone: {error}")),
+                    Err(error) => Failed::new(
+                        Failure::Cancelled,
+                        format!("the submitter is gone: {error}"),
+                    ),
                 })
             })
             .await
@@ -124,26 +142,47 @@ impl Conversation<'_> {
             })
             .await;
         match message {
-            None => Err(Failed::new(Failure::Cancelled, format!("nothing came within {PIECE_TIMEOUT:?}"))),
-            Some(Ok(Some(ToWorker::Cancel))) => Err(Failed::new(Failure::Cancelled, "the submitter cancelled the job")),
-            Some(Ok(Some(ToWorker::Gone(digest)))) => {
-                Err(Failed::new(Failure::Cancelled, format!("{} is gone at the submitter", digest.short())))
-            }
+            None => Err(Failed::new(
+                Failure::Cancelled,
+                format!("nothing came within {PIECE_TIMEOUT:?}"),
+            )),
+            Some(Ok(Some(ToWorker::Cancel))) => Err(Failed::new(
+                Failure::Cancelled,
+                "the submitter cancelled the job",
+            )),
+            Some(Ok(Some(ToWorker::Gone(digest)))) => Err(Failed::new(
+                Failure::Cancelled,
+                format!("{} is gone at the submitter", digest.short()),
+            )),
             Some(Ok(Some(message))) => Ok(message),
             Some(Ok(None)) => Err(Failed::new(Failure::Cancelled, "the submitter is gone")),
-            Some(Err(error)) => Err(Failed::new(Failure::Cancelled, format!("the submitter is gone: {error}"))),
+            Some(Err(error)) => Err(Failed::new(
+                Failure::Cancelled,
+                format!("the submitter is gone: {error}"),
+            )),
         }
     }
 
     /// Hears that the blob `digest` of `size` bytes begins.
     pub async fn hear_blob(&mut self, digest: Digest, size: u64) -> Result<(), Failed> {
         match self.hear().await? {
-            ToWorker::Blob { digest: theirs, size: their_size } if theirs == digest && their_size == size => Ok(()),
-            ToWorker::Blob { size: their_size, .. } => Err(Failed::new(
+            ToWorker::Blob {
+                digest: theirs,
+                size: their_size,
+            } if theirs == digest && their_size == size => Ok(()),
+            ToWorker::Blob {
+                size: their_size, ..
+            } => Err(Failed::new(
                 Failure::Cancelled,
-                format!("blob {} is announced with {their_size} bytes instead of {size}", digest.short()),
+                format!(
+                    "blob {} is announced with {their_size} bytes instead of {size}",
+                    digest.short()
+                ),
             )),
-            _ => Err(Failed::new(Failure::Invalid, format!("blob {} was asked for, something else came", digest.short()))),
+            _ => Err(Failed::new(
+                Failure::Invalid,
+                format!("blob {} was asked for, something else came", digest.short()),
+            )),
         }
     }
 
@@ -152,7 +191,8 @@ impl Conversation<'_> {
         let ToWorker::Chunk(chunk) = self.hear().await? else {
             return Err(Failed::new(Failure::Invalid, "a blob was cut short"));
         };
-        let piece = compress::unpack(chunk).map_err(|error| Failed::new(Failure::Invalid, error.to_string()))?;
+        let piece = compress::unpack(chunk)
+            .map_err(|error| Failed::new(Failure::Invalid, error.to_string()))?;
         if piece.is_empty() || piece.len() as u64 > left {
             return Err(Failed::new(Failure::Invalid, "a chunk of the wrong size"));
         }

@@ -102,12 +102,20 @@ async fn converse(
         match result {
             Ok(done) => {
                 log::info!("job {number} done for {peer}: {done}");
-                sender.send(&FromWorker::Done { status: done.status, usage: done.usage }).await?;
+                sender
+                    .send(&FromWorker::Done {
+                        status: done.status,
+                        usage: done.usage,
+                    })
+                    .await?;
             }
             Err(failed) => {
                 log::info!("job {number} of {peer} has no result: {failed}");
                 let ends = failed.failure != Failure::Busy;
-                let message = FromWorker::Failed { failure: failed.failure, detail: failed.detail };
+                let message = FromWorker::Failed {
+                    failure: failed.failure,
+                    detail: failed.detail,
+                };
                 sender.send(&message).await?;
                 // After any other failure it is not known what is still on its way here.
                 if ends {

@@ -12,10 +12,10 @@ use std::time::{Duration, Instant};
 use smol::lock::{Semaphore, SemaphoreGuardArc};
 
 use super::conversation::Failed;
-use super::store::Store;
+use super::store::Placed;
 use super::tree::{Tree, TreeError, TreeLimits, Trees, Written};
 use crate::id::{AbsPath, Digest};
-use crate::message::{Entry, Failure, Manifest};
+use crate::message::{Entry, Failure};
 use crate::sandbox::spec::{Rung, ZygoteSpec};
 use crate::sandbox::zygote::Zygote;
 
@@ -40,29 +40,29 @@ pub struct Tenancy {
     /// As many turns as there are trees, so that nobody finds all of them in use.
     turns: Arc<Semaphore>,
     /// The toolchain's files stay in the store as long as they are bound into the sandbox.
-    _pin: super::store::ToolchainPin,
+    _placed: Placed,
 }
 
 impl Tenancies {
     /// None yet; each will use `rung` and at most `limits`.
     pub fn new(rung: Rung, limits: TreeLimits) -> Self {
-        Self { rung, limits, tenancies: smol::lock::Mutex::default() }
+        Self {
+            rung,
+            limits,
+            tenancies: smol::lock::Mutex::default(),
+        }
     }
 
-    /// The tenancy of `tenant` with `toolchain`, which is in the store.
-    pub async fn enter(
-        &self,
-        store: &Arc<Store>,
-        tenant: [u8; 16],
-        toolchain: Digest,
-        manifest: &Manifest,
-    ) -> Result<Arc<Tenancy>, Failed> {
+    /// The tenancy of `tenant` with the toolchain `placed`.
+    pub async fn enter(&self, tenant: [u8; 16], placed: Placed) -> Result<Arc<Tenancy>, Failed> {
         let mut tenancies = self.tenancies.lock().await;
         let now = Instant::now();
-        let name = (tenant, toolchain);
+        let name = (tenant, placed.digest());
         // One that is in use has another owner beside this map.
         tenancies.retain(|other, (used, tenancy)| {
-            *other == name || Arc::strong_count(tenancy) > 1 || now.duration_since(*used) < IDLE_TIME_MAX
+            *other == name
+                || Arc::strong_count(tenancy) > 1
+                || now.duration_since(*used) < IDLE_TIME_MAX
         });
         if let Some((used, tenancy)) = tenancies.get_mut(&name) {
             if tenancy.zygote.is_alive() {
@@ -72,35 +72,52 @@ impl Tenancies {
             tenancies.remove(&name);
         }
         if tenancies.len() >= TENANCIES_MAX {
-            let idle = tenancies.iter().filter(|(_, (_, tenancy))| Arc::strong_count(tenancy) == 1);
-            let Some(oldest) = idle.min_by_key(|(_, (used, _))| *used).map(|(name, _)| *name) else {
-                return Err(Failed::new(Failure::Busy, format!("{TENANCIES_MAX} submitters are being served")));
+            let idle = tenancies
+                .iter()
+                .filter(|(_, (_, tenancy))| Arc::strong_count(tenancy) == 1);
+            let Some(oldest) = idle
+                .min_by_key(|(_, (used, _))| *used)
+                .map(|(name, _)| *name)
+            else {
+                return Err(Failed::new(
+                    Failure::Busy,
+                    format!("{TENANCIES_MAX} submitters are being served"),
+                ));
             };
             tenancies.remove(&oldest);
         }
-        let tenancy = Arc::new(self.begin(store, toolchain, manifest).await?);
+        let tenancy = Arc::new(self.begin(placed).await?);
         tenancies.insert(name, (now, tenancy.clone()));
         Ok(tenancy)
     }
 
-    async fn begin(&self, store: &Arc<Store>, toolchain: Digest, manifest: &Manifest) -> Result<Tenancy, Failed> {
+    async fn begin(&self, placed: Placed) -> Result<Tenancy, Failed> {
         let failed = |error: String| Failed::new(Failure::Toolchain, error);
-        let pin = store
-            .pin_toolchain(&toolchain)
-            .ok_or_else(|| failed("the toolchain left the store while the job began".to_owned()))?;
+        let entries = &placed.manifest().entries;
         let spec = ZygoteSpec {
-            toolchain_root: pin.root().into(),
-            toolchain: manifest.entries.clone(),
-            tree_bytes: self.limits.bytes,
-            tree_inodes: self.limits.inodes,
+            toolchain_root: placed.root().into(),
+            toolchain: entries.clone(),
+            // What jobs write comes on top of what they are given.
+            tree_bytes: 2 * self.limits.bytes,
+            tree_inodes: 2 * self.limits.inodes,
             rung: self.rung,
         };
-        let zygote = Zygote::start(spec).await.map_err(|error| failed(format!("start the sandbox: {error}")))?;
-        let root = zygote.tree_root().try_clone_to_owned().map_err(|error| failed(error.to_string()))?;
-        let trees = Trees::new(root, &manifest.entries, self.limits)
+        let zygote = Zygote::start(&spec)
+            .await
+            .map_err(|error| failed(format!("start the sandbox: {error}")))?;
+        let root = zygote
+            .tree_root()
+            .try_clone_to_owned()
+            .map_err(|error| failed(error.to_string()))?;
+        let trees = Trees::new(root, entries, self.limits)
             .map_err(|error| failed(format!("lay out the toolchain: {error}")))?;
         let turns = Arc::new(Semaphore::new(self.limits.trees));
-        Ok(Tenancy { zygote, trees: Mutex::new(trees), turns, _pin: pin })
+        Ok(Tenancy {
+            zygote,
+            trees: Mutex::new(trees),
+            turns,
+            _placed: placed,
+        })
     }
 }
 
@@ -126,7 +143,10 @@ impl Tenancy {
         let tenancy = self.clone();
         smol::unblock(move || {
             let tree = tenancy.trees().take(&entries, &writable, &cwd)?;
-            Ok(Occupied { tenancy, tree: Some((tree, turn)) })
+            Ok(Occupied {
+                tenancy,
+                tree: Some((tree, turn)),
+            })
         })
         .await
     }
@@ -140,7 +160,11 @@ pub struct Occupied {
 
 impl Occupied {
     fn tree(&self) -> &Tree {
-        &self.tree.as_ref().expect("the tree is taken only by drop").0
+        &self
+            .tree
+            .as_ref()
+            .expect("the tree is taken only by drop")
+            .0
     }
 
     /// The tree's number in its tmpfs.

@@ -89,7 +89,7 @@ pub struct Tree {
 impl Tree {
     /// The number in the name of its directory.
     pub fn number(&self) -> u32 {
-        self.id.0
+        u32::try_from(self.id.0).expect("a worker has a few trees")
     }
 
     /// The name of its directory below the root of the tmpfs.
