@@ -13,7 +13,7 @@ use super::table::{ForcedKind, Headers, Rule, Stage, both, clang, gcc};
 
 /// All options, sorted by spelling as bytes.
 #[rustfmt::skip] // one line is one option
-pub(super) const RULES: &[Rule] = &[
+pub(super) static RULES: &[Rule] = &[
     both("-###", Flag, Information),
     clang("--", Flag, EndOfOptions),
     both("--all-warnings", Flag, Plain),

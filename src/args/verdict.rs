@@ -72,7 +72,7 @@ pub fn runs_at_once(argv: &[Bytes]) -> bool {
                 probe |= is_probe(item.value);
             }
             Meaning::Output => probe |= is_probe(item.value),
-            // It may be the language of a word that looks like its value, or anything else.
+            // What is not understood may be anything.
             Meaning::Unknown | Meaning::Incomplete => inputs = true,
             _ => {}
         }
@@ -190,8 +190,8 @@ impl<'a> Call<'a> {
             return Err(Cause::NoInput.into());
         };
         let inputs = self.inputs.iter().map(|(item, _)| item.value);
-        let probe = inputs.chain(self.outputs.iter().copied());
-        if let Some(path) = probe.into_iter().find(|path| is_probe(path)) {
+        let mut paths = inputs.chain(self.outputs.iter().copied());
+        if let Some(path) = paths.find(|path| is_probe(path)) {
             return Err(Reason::about(Cause::ConfigureProbe, path));
         }
         if is_probe_place(cwd.as_bytes()) {
@@ -230,12 +230,8 @@ fn check(item: &Item<'_>) -> Result<(), Reason> {
         Meaning::Search if item.value.ends_with(b".hmap") => {
             Err(Reason::about(Cause::VirtualFiles, item.value))
         }
-        Meaning::ToClang if !inner::clang_operand_is_harmless(item.value) => {
-            Err(Reason::about(Cause::InnerOption, item.value))
-        }
-        Meaning::ToLlvm if !inner::llvm_operand_is_harmless(item.value) => {
-            Err(Reason::about(Cause::InnerOption, item.value))
-        }
+        Meaning::ToClang => inner::to_clang(item.value),
+        Meaning::ToLlvm => inner::to_llvm(item.value),
         Meaning::Input if item.value == b"-" => refuse(Cause::StandardInput),
         Meaning::Input | Meaning::Forced(_) | Meaning::Reads => check_read(item.value),
         Meaning::Output | Meaning::DependencyFile | Meaning::Writes => check_written(item.value),
