@@ -447,6 +447,16 @@ fn files_that_options_name_travel_or_keep_the_compile() {
             "local unknown-option -ffuture=some/file",
         ),
         (
+            "gcc -ffuture-ignorelist=x -c a.c",
+            "local unknown-option -ffuture-ignorelist=x",
+        ),
+        ("gcc -mindirect-branch=keep -c a.c", "c a.c -> a.o in(.)"),
+        (
+            "clang -fsanitize-ignorelist= -c a.c",
+            "local missing-value -fsanitize-ignorelist=",
+        ),
+        ("gcc -fversion -c a.c", "local information -fversion"),
+        (
             "gcc -ffuture=file.txt -c a.c",
             "local unknown-option -ffuture=file.txt",
         ),
