@@ -98,23 +98,34 @@ pub(super) fn to_assembler(pieces: &[&[u8]]) -> Result<bool, Reason> {
     Ok(debug)
 }
 
-/// Whether the operand of `-Xclang` touches no file.
-pub(super) fn clang_operand_is_harmless(operand: &[u8]) -> bool {
-    matches!(
-        operand,
+/// What the operand of `-Xclang` says against a compile elsewhere.
+pub(super) fn to_clang(operand: &[u8]) -> Result<(), Reason> {
+    let cause = match operand {
         b"-disable-llvm-passes"
-            | b"-disable-O0-optnone"
-            | b"-disable-lifetime-markers"
-            | b"-fcolor-diagnostics"
-            | b"-no-opaque-pointers"
-            | b"-opaque-pointers"
-            | b"-fexperimental-assignment-tracking"
-            | b"-fdebug-pass-manager"
-    )
+        | b"-disable-O0-optnone"
+        | b"-disable-lifetime-markers"
+        | b"-fcolor-diagnostics"
+        | b"-no-opaque-pointers"
+        | b"-opaque-pointers"
+        | b"-fdebug-pass-manager" => return Ok(()),
+        b"-include-pch" | b"-emit-pch" | b"-fno-pch-timestamp" => Cause::PrecompiledHeader,
+        b"-load" | b"-plugin" | b"-add-plugin" => Cause::Plugin,
+        _ => Cause::InnerOption,
+    };
+    Err(Reason::about(cause, operand))
 }
 
-/// Whether the operand of `-mllvm` touches no file: a switch, a number, or a truth value.
-pub(super) fn llvm_operand_is_harmless(operand: &[u8]) -> bool {
+/// What the operand of `-mllvm` says against a compile elsewhere.
+pub(super) fn to_llvm(operand: &[u8]) -> Result<(), Reason> {
+    if touches_no_file(operand) {
+        Ok(())
+    } else {
+        Err(Reason::about(Cause::InnerOption, operand))
+    }
+}
+
+/// Whether an option of LLVM is a switch, or has a number or a truth value.
+fn touches_no_file(operand: &[u8]) -> bool {
     if !operand.starts_with(b"-") || operand.contains(&b'/') {
         return false;
     }
@@ -188,11 +199,7 @@ mod tests {
             ("file", false),
             ("-x=", false),
         ] {
-            assert_eq!(
-                llvm_operand_is_harmless(operand.as_bytes()),
-                expect,
-                "{operand}"
-            );
+            assert_eq!(touches_no_file(operand.as_bytes()), expect, "{operand}");
         }
     }
 }

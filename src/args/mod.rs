@@ -4,6 +4,8 @@
 //! looks at no file but the response files that it is handed. Whatever is not understood stays
 //! local, with a [`Reason`] that the job log tells.
 
+#[cfg(test)]
+mod cases;
 mod compiler;
 mod inner;
 mod options;

@@ -72,7 +72,7 @@ pub fn runs_at_once(argv: &[Bytes]) -> bool {
                 probe |= is_probe(item.value);
             }
             Meaning::Output => probe |= is_probe(item.value),
-            // It may be the language of a word that looks like its value, or anything else.
+            // What is not understood may be anything.
             Meaning::Unknown | Meaning::Incomplete => inputs = true,
             _ => {}
         }
@@ -190,8 +190,8 @@ impl<'a> Call<'a> {
             return Err(Cause::NoInput.into());
         };
         let inputs = self.inputs.iter().map(|(item, _)| item.value);
-        let probe = inputs.chain(self.outputs.iter().copied());
-        if let Some(path) = probe.into_iter().find(|path| is_probe(path)) {
+        let mut paths = inputs.chain(self.outputs.iter().copied());
+        if let Some(path) = paths.find(|path| is_probe(path)) {
             return Err(Reason::about(Cause::ConfigureProbe, path));
         }
         if is_probe_place(cwd.as_bytes()) {
@@ -230,13 +230,11 @@ fn check(item: &Item<'_>) -> Result<(), Reason> {
         Meaning::Search if item.value.ends_with(b".hmap") => {
             Err(Reason::about(Cause::VirtualFiles, item.value))
         }
-        Meaning::ToClang if !inner::clang_operand_is_harmless(item.value) => {
-            Err(Reason::about(Cause::InnerOption, item.value))
-        }
-        Meaning::ToLlvm if !inner::llvm_operand_is_harmless(item.value) => {
-            Err(Reason::about(Cause::InnerOption, item.value))
-        }
+        Meaning::ToClang => inner::to_clang(item.value),
+        Meaning::ToLlvm => inner::to_llvm(item.value),
         Meaning::Input if item.value == b"-" => refuse(Cause::StandardInput),
+        Meaning::Input if item.value.is_empty() => refuse(Cause::NoInput),
+        Meaning::Forced(_) | Meaning::Reads if item.value.is_empty() => refuse(Cause::MissingValue),
         Meaning::Input | Meaning::Forced(_) | Meaning::Reads => check_read(item.value),
         Meaning::Output | Meaning::DependencyFile | Meaning::Writes => check_written(item.value),
         _ => Ok(()),
@@ -244,9 +242,7 @@ fn check(item: &Item<'_>) -> Result<(), Reason> {
 }
 
 fn check_read(path: &[u8]) -> Result<(), Reason> {
-    if path.is_empty() {
-        Err(Cause::NoInput.into())
-    } else if is_device(path) {
+    if is_device(path) {
         Err(Reason::about(Cause::DeviceFile, path))
     } else {
         Ok(())
@@ -273,16 +269,30 @@ fn is_device(path: &[u8]) -> bool {
     path.starts_with(b"/") && matches!(parts.next(), Some(b"dev" | b"proc"))
 }
 
-/// Whether the value of an option that is not listed could be the name of a file.
+/// Whether the value of an option that is not listed could be the name of a file: by what it
+/// looks like, or by what the option is called.
 fn may_name_a_file(rest: &[u8]) -> bool {
     let Some(equals) = rest.iter().position(|&b| b == b'=') else {
         return rest.contains(&b'/');
     };
-    let value = &rest[equals + 1..];
+    let (name, value) = (&rest[..equals], &rest[equals + 1..]);
+    let called_so = name.split(|&b| b == b'-').any(|part| {
+        let whole: &[&[u8]] = &[
+            b"file",
+            b"files",
+            b"path",
+            b"dir",
+            b"directory",
+            b"use",
+            b"output",
+            b"cache",
+        ];
+        whole.contains(&part) || part.ends_with(b"list")
+    });
     let suffix = value
         .windows(2)
         .any(|pair| pair[0] == b'.' && pair[1].is_ascii_alphabetic());
-    suffix || value.contains(&b'/') || value.contains(&b'@')
+    called_so || suffix || value.contains(&b'/') || value.contains(&b'@')
 }
 
 fn is_utf_8(name: &[u8]) -> bool {
