@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ice::connection::Connection;
-use ice::daemon::link::{Link, LinkCommand, LinkConfig, LinkEvent};
+use ice::daemon::link::{self, LinkCommand, LinkConfig, LinkEvent};
 use ice::discover;
 use ice::id::{Bytes, Digest, RequestId};
 use ice::key::{ClusterKey, Credentials};
@@ -88,7 +88,6 @@ impl Scheduler {
     fn node(&self, login: Login) -> Node {
         Node::start(LinkConfig {
             scheduler: Some(self.address.to_string()),
-            port: 1,
             credentials: self.credentials.clone(),
             login,
         })
@@ -113,7 +112,7 @@ impl Node {
         Self {
             commands,
             events,
-            _link: smol::spawn(Link::new(config, tell).run(received)),
+            _link: smol::spawn(link::run(config, received, tell)),
         }
     }
 
@@ -241,8 +240,7 @@ fn a_node_finds_the_scheduler_by_itself() {
         let scheduler = Scheduler::start();
         let port = scheduler.address.port();
         let config = LinkConfig {
-            scheduler: None,
-            port,
+            scheduler: Some(format!(":{port}")),
             credentials: scheduler.credentials.clone(),
             login: login("worker", 1),
         };
@@ -334,7 +332,6 @@ fn who_does_not_belong_is_told_why() {
         let scheduler = Scheduler::start();
         let other_key = Node::start(LinkConfig {
             scheduler: Some(scheduler.address.to_string()),
-            port: 1,
             credentials: key(),
             login: login("a", 1),
         });
