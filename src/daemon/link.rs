@@ -28,22 +28,38 @@ const INBOX_MAX: usize = 1024;
 /// Bytes that are sent at once, about.
 const BATCH_BYTES: usize = 64 << 10;
 
+/// Where a scheduler listens, TCP and UDP, unless it is told otherwise; icecream's port.
+pub const SCHEDULER_PORT: u16 = 8765;
+
 /// What a link is told at its start.
 #[derive(Clone, Debug)]
 pub struct LinkConfig {
-    /// `HOST[:PORT]`, or none to find the scheduler by broadcast.
+    /// `HOST` or `HOST:PORT`; none to find the scheduler by broadcast, and `:PORT` to find it so at
+    /// another port than [`SCHEDULER_PORT`].
     pub scheduler: Option<String>,
-    /// The scheduler's port where none is named.
-    pub port: u16,
     /// What proves that this node belongs to the cluster.
     pub credentials: Credentials,
     /// How this node introduces itself; the netname is the one that is looked for.
     pub login: Login,
 }
 
-/// The link of one daemon.
+/// Keeps the link until `commands` is closed; the connection then ends. `events` holds no more than an answer
+/// to each request that was made and a word for each connection, and should have no bound of its own: a
+/// link that waits for its daemon looks dead to the scheduler.
+pub async fn run(config: LinkConfig, commands: Receiver<LinkCommand>, events: Sender<LinkEvent>) {
+    let link = Link {
+        session: Session::new(config.login.clone()),
+        config,
+        start: Instant::now(),
+        events,
+        attempt: None,
+        wire: None,
+    };
+    link.run(commands).await;
+}
+
 #[derive(Debug)]
-pub struct Link {
+struct Link {
     config: LinkConfig,
     session: Session,
     start: Instant,
@@ -69,22 +85,7 @@ enum Next {
 }
 
 impl Link {
-    /// A link that tells `events` what happens. That channel holds no more than an answer to each
-    /// request that was made and a word for each connection, and should have no bound of its own: a link that
-    /// waits for its daemon looks dead to the scheduler.
-    pub fn new(config: LinkConfig, events: Sender<LinkEvent>) -> Self {
-        Self {
-            session: Session::new(config.login.clone()),
-            config,
-            start: Instant::now(),
-            events,
-            attempt: None,
-            wire: None,
-        }
-    }
-
-    /// Works until `commands` is closed; the connection then ends.
-    pub async fn run(mut self, commands: Receiver<LinkCommand>) {
+    async fn run(mut self, commands: Receiver<LinkCommand>) {
         loop {
             let wake = self.session.next_wake();
             if wake.is_some_and(|wake| wake <= self.now()) {
@@ -164,7 +165,7 @@ impl Link {
                         let mut more = self.session.on_input(Input::Lost(why), now);
                         more.reverse();
                         // What was to be sent is moot; what was to be told is not.
-                        more.extend(outputs.drain(..));
+                        more.append(&mut outputs);
                         outputs = more;
                     }
                 }
@@ -236,9 +237,12 @@ async fn write_batch(
 
 /// Finds the scheduler and connects; the error is a sentence.
 async fn connect(config: LinkConfig) -> Result<Connection, String> {
-    let addresses = match &config.scheduler {
-        Some(named) => resolve(named, config.port).await?,
-        None => find(&config).await?,
+    let named = config.scheduler.as_deref().unwrap_or("");
+    let (host, port) =
+        host_and_port(named).ok_or_else(|| format!("{named:?} is not HOST or HOST:PORT"))?;
+    let addresses = match host {
+        "" => find(&config, port).await?,
+        host => resolve(host, port).await?,
     };
     let mut why = String::new();
     for address in addresses {
@@ -250,9 +254,7 @@ async fn connect(config: LinkConfig) -> Result<Connection, String> {
     Err(why)
 }
 
-async fn resolve(named: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
-    let (host, port) =
-        host_and_port(named, port).ok_or_else(|| format!("{named:?} is not HOST or HOST:PORT"))?;
+async fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
     let found = smol::net::resolve((host, port)).await;
     match found {
         Ok(addresses) if addresses.is_empty() => Err(format!("{host} has no address")),
@@ -261,34 +263,33 @@ async fn resolve(named: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
     }
 }
 
-async fn find(config: &LinkConfig) -> Result<Vec<SocketAddr>, String> {
+async fn find(config: &LinkConfig, port: u16) -> Result<Vec<SocketAddr>, String> {
     let key = config.credentials.datagram_key();
     let netname = &config.login.netname;
-    let found = discover::find(&key, netname, config.port, FIND_TIMEOUT).await;
+    let found = discover::find(&key, netname, port, FIND_TIMEOUT).await;
     match found {
         Ok(addresses) if addresses.is_empty() => Err(format!(
-            "no scheduler of {netname:?} answers on UDP port {}",
-            config.port
+            "no scheduler of {netname:?} answers on UDP port {port}"
         )),
         Ok(addresses) => Ok(addresses),
         Err(error) => Err(format!("ask for a scheduler: {error}")),
     }
 }
 
-/// Splits `HOST`, `HOST:PORT`, `[V6]:PORT`, `[V6]` or a bare IPv6 address; `port` where none is named.
-pub fn host_and_port(text: &str, port: u16) -> Option<(&str, u16)> {
+/// Splits `HOST`, `HOST:PORT`, `[V6]:PORT`, `[V6]`, a bare IPv6 address, or `:PORT` with its empty host; the
+/// port is [`SCHEDULER_PORT`] where none is named.
+pub fn host_and_port(text: &str) -> Option<(&str, u16)> {
     if let Some(rest) = text.strip_prefix('[') {
         let (host, rest) = rest.split_once(']')?;
         return match rest.strip_prefix(':') {
             Some(port) => Some((host, port.parse().ok()?)),
-            None => rest.is_empty().then_some((host, port)),
+            None => rest.is_empty().then_some((host, SCHEDULER_PORT)),
         };
     }
     match text.split_once(':') {
-        Some((_, rest)) if rest.contains(':') => Some((text, port)),
-        Some(("", _)) => None,
+        Some((_, rest)) if rest.contains(':') => Some((text, SCHEDULER_PORT)),
         Some((host, port)) => Some((host, port.parse().ok()?)),
-        None => (!text.is_empty()).then_some((text, port)),
+        None => Some((text, SCHEDULER_PORT)),
     }
 }
 
@@ -305,15 +306,15 @@ mod tests {
             ("::1", Some(("::1", 8765))),
             ("[::1]", Some(("::1", 8765))),
             ("[::1]:99", Some(("::1", 99))),
-            ("", None),
-            (":99", None),
+            ("", Some(("", 8765))),
+            (":99", Some(("", 99))),
             ("build:", None),
             ("build:port", None),
             ("build:65536", None),
             ("[::1", None),
             ("[::1]99", None),
         ] {
-            assert_eq!(host_and_port(text, 8765), expect, "{text}");
+            assert_eq!(host_and_port(text), expect, "{text}");
         }
     }
 }

@@ -127,7 +127,7 @@ impl Server {
 
 /// What the tasks of the connections tell the dispatcher.
 enum Input {
-    Arrived(Arrival),
+    Arrived(Box<Arrival>),
     Heard(PeerId, ToScheduler),
     Ended(PeerId, String),
 }
@@ -199,7 +199,7 @@ async fn greet(
     match arrival.or(late).await {
         Ok(Some(arrival)) => {
             // The dispatcher is gone only when everything ends.
-            inputs.send(Input::Arrived(arrival)).await.ok();
+            inputs.send(Input::Arrived(Box::new(arrival))).await.ok();
         }
         Ok(None) => log::debug!("{from} said nothing"),
         Err(
@@ -290,7 +290,7 @@ impl Dispatcher {
 
     fn input(&mut self, input: Input) {
         match input {
-            Input::Arrived(arrival) => self.arrived(arrival),
+            Input::Arrived(arrival) => self.arrived(*arrival),
             Input::Heard(peer, message) => {
                 // A message may still be on its way from a peer that was closed.
                 if self.peers.contains_key(&peer) {

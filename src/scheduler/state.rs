@@ -4,7 +4,7 @@
 //! starts anew knows its cluster after one round of logins. Knows no socket and no clock; the shell
 //! ([`super::server`]) numbers the connections, reads the time and does what is said, in the order in which it is said.
 //!
-//! Two functions change what is lent, [`Core::grant`] and [`Core::end`]; so no slot is lent twice.
+//! Two functions change what is lent, `grant` and `end`; so no slot is lent twice.
 
 use std::collections::BTreeMap;
 use std::fmt;
