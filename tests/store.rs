@@ -317,7 +317,8 @@ fn a_toolchain_is_built_of_blobs_and_survives_a_restart() {
 fn a_spoiled_toolchain_is_never_used() {
     let list = toolchain();
     let name = manifest::name(&list);
-    let spoil: &[(&str, fn(&Path))] = &[
+    type Spoil = fn(&Path);
+    let spoil: &[(&str, Spoil)] = &[
         ("content", |root| {
             let path = root.join("usr/lib/libc.so");
             fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
