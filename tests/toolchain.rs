@@ -58,23 +58,24 @@ fn place(located: &Located, root: &Path) {
 }
 
 /// Runs a command line in `root`, which is all that it sees: no `/proc`, no `/etc`.
-fn inside(root: &Path, program: &AbsPath, arguments: &[&str]) -> Output {
-    Command::new("unshare")
-        .args(["--user", "--map-root-user", "chroot"])
+fn inside(root: &Path, cwd: &Path, program: &AbsPath, arguments: &[&str]) -> Output {
+    let mut unshare = Command::new("unshare");
+    unshare
+        .args(["--user", "--map-root-user", "--root"])
         .arg(root)
-        .arg(program.as_path())
-        .args(arguments)
-        .env_clear()
-        .env("PATH", "/usr/local/bin:/usr/bin:/bin:/usr/sbin")
-        .env("LC_ALL", "C.UTF-8")
-        .output()
-        .unwrap()
+        .arg("--wd")
+        .arg(cwd)
+        .arg(program.as_path());
+    answer(&mut unshare, arguments)
 }
 
-fn outside(compiler: &Path, root: &Path, arguments: &[&str]) -> Output {
-    Command::new(compiler)
+fn outside(compiler: &Path, cwd: &Path, arguments: &[&str]) -> Output {
+    answer(Command::new(compiler).current_dir(cwd), arguments)
+}
+
+fn answer(command: &mut Command, arguments: &[&str]) -> Output {
+    command
         .args(arguments)
-        .current_dir(root)
         .env_clear()
         .env("PATH", "/usr/local/bin:/usr/bin:/bin")
         .env("LC_ALL", "C.UTF-8")
@@ -84,7 +85,15 @@ fn outside(compiler: &Path, root: &Path, arguments: &[&str]) -> Output {
 
 fn can_change_root() -> bool {
     let status = Command::new("unshare")
-        .args(["--user", "--map-root-user", "chroot", "/", "/bin/true"])
+        .args([
+            "--user",
+            "--map-root-user",
+            "--root",
+            "/",
+            "--wd",
+            "/",
+            "/bin/true",
+        ])
         .status();
     let can = status.is_ok_and(|status| status.success());
     assert!(
@@ -106,12 +115,10 @@ fn works_elsewhere(compiler: &str) {
         return;
     }
     let located = located(&compiler);
-    let directory = tempfile::tempdir().unwrap();
-    let root = directory.path();
+    let [directory, work] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let (root, work) = (directory.path(), work.path());
     place(&located, root);
-    for made in ["job", "tmp"] {
-        fs::create_dir(root.join(made)).unwrap();
-    }
+    fs::create_dir_all(root.join("tmp")).unwrap();
     // The one header that every compile reads; it would come with the job.
     fs::create_dir_all(root.join("usr/include")).unwrap();
     fs::copy(
@@ -119,45 +126,41 @@ fn works_elsewhere(compiler: &str) {
         root.join("usr/include/stdc-predef.h"),
     )
     .unwrap();
-    for (name, text) in [("job/c.c", C), ("job/x.cc", CXX), ("job/w.c", WRONG)] {
-        fs::write(root.join(name), text).unwrap();
-    }
-    let map = format!("-ffile-prefix-map={}=/", root.display());
-    let prefixed = |flags: &[&'static str]| {
-        let mut flags = flags.to_vec();
-        flags.insert(0, "-fno-ident");
-        flags
-    };
-    let mut cases = vec![
-        prefixed(&["-O2", "-c", "job/c.c", "-o", "tmp/out.o"]),
-        prefixed(&["-O2", "-c", "job/x.cc", "-o", "tmp/out.o"]),
-        prefixed(&["-O2", "-S", "job/c.c", "-o", "tmp/out.o"]),
-        prefixed(&["-g", "-gsplit-dwarf", "-c", "job/c.c", "-o", "tmp/out.o"]),
-        prefixed(&["-c", "job/w.c", "-o", "tmp/out.o"]),
-        prefixed(&["-c", "job/absent.c", "-o", "tmp/out.o"]),
-    ];
-    for case in &mut cases {
-        case.push(&map);
-        let mut seen = Vec::new();
-        for is_inside in [true, false] {
-            for old in ["tmp/out.o", "tmp/out.dwo"] {
-                let _ = fs::remove_file(root.join(old));
-            }
-            let output = match is_inside {
-                true => inside(root, &located.program, case),
-                false => outside(&compiler, root, case),
-            };
-            let files = ["tmp/out.o", "tmp/out.dwo"].map(|file| fs::read(root.join(file)).ok());
-            let text = String::from_utf8(output.stderr).unwrap();
-            seen.push((output.status.code(), text, files));
+    // The same directory, seen from inside and from outside.
+    let places = [root.join(work.strip_prefix("/").unwrap()), work.to_owned()];
+    for place in &places {
+        fs::create_dir_all(place).unwrap();
+        for (name, text) in [("c.c", C), ("x.cc", CXX), ("w.c", WRONG)] {
+            fs::write(place.join(name), text).unwrap();
         }
-        let (theirs, ours) = (seen.pop().unwrap(), seen.pop().unwrap());
-        assert_eq!((ours.0, &ours.1), (theirs.0, &theirs.1), "{case:?}");
-        assert!(ours.2 == theirs.2, "other bytes: {case:?}");
-        let is_wrong = case.contains(&"job/w.c") || case.contains(&"job/absent.c");
-        assert_eq!(ours.2[0].is_none(), is_wrong, "{case:?}");
-        let is_split = case.contains(&"-gsplit-dwarf");
-        assert_eq!(ours.2[1].is_some(), is_split, "{case:?}");
+    }
+    // The arguments, and whether there will be an object and a `.dwo`.
+    for (arguments, made) in [
+        (&["-O2", "-c", "c.c"][..], [true, false]),
+        (&["-O2", "-g", "-c", "x.cc"], [true, false]),
+        (&["-O2", "-S", "c.c"], [true, false]),
+        (&["-g", "-gsplit-dwarf", "-c", "c.c"], [true, true]),
+        (&["-c", "w.c"], [false, false]),
+        (&["-c", "absent.c"], [false, false]),
+    ] {
+        let arguments = [arguments, &["-o", "out.o"]].concat();
+        let outputs = [
+            inside(root, work, &located.program, &arguments),
+            outside(&compiler, work, &arguments),
+        ];
+        let [theirs, ours] = outputs.map(|output| {
+            let text = String::from_utf8(output.stderr).unwrap();
+            (output.status.code(), text)
+        });
+        assert_eq!(theirs, ours, "{arguments:?}");
+        for (file, is_made) in ["out.o", "out.dwo"].iter().zip(made) {
+            let [theirs, ours] = [0, 1].map(|at| fs::read(places[at].join(file)).ok());
+            assert_eq!(theirs.is_some(), is_made, "{file} {arguments:?}");
+            assert!(theirs == ours, "other bytes in {file}: {arguments:?}");
+            for place in places.iter().filter(|_| is_made) {
+                fs::remove_file(place.join(file)).unwrap();
+            }
+        }
     }
 }
 

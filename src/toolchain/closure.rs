@@ -146,12 +146,12 @@ impl<'f, F: Files> Closure<'f, F> {
     /// The set, by path. Parents that are plain directories are not named.
     pub fn finish(mut self) -> Result<BTreeMap<AbsPath, Node>, ClosureError> {
         for (place, target) in std::mem::take(&mut self.aliases) {
-            if !self.found.contains_key(&place) {
-                let target = Bytes::from(target.as_bytes());
-                self.found.insert(place, Node::Symlink(target));
-            } else if self.canonical(place.as_bytes()).as_ref() != Some(&target) {
+            let is_taken = self.found.contains_key(&place);
+            if is_taken && self.canonical(place.as_bytes()).as_ref() != Some(&target) {
                 return Err(ClosureError::Ambiguous(place));
             }
+            let link = Node::Symlink(target.as_bytes().into());
+            self.found.entry(place).or_insert(link);
         }
         let implied: BTreeSet<AbsPath> = self
             .found
@@ -351,7 +351,7 @@ struct Object {
     path: AbsPath,
     origin: Option<AbsPath>,
     elf: Rc<Elf>,
-    loader: Option<Rc<Object>>,
+    loader: Option<Rc<Self>>,
 }
 
 impl Object {

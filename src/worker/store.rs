@@ -119,9 +119,7 @@ impl Store {
             _lock: lock,
         };
         // The limit may be lower than last time.
-        while store.used_bytes() > limit {
-            store.make_room(0)?;
-        }
+        store.make_room(0)?;
         Ok(Arc::new(store))
     }
 
@@ -131,7 +129,8 @@ impl Store {
         self.index().used()
     }
 
-    /// Writes down what was last used when, for the next process. Also done when the store is dropped.
+    /// Writes down what was last used when, for the next process. Also done when the store is dropped;
+    /// where neither was, the next process goes by when things were written.
     pub fn save(&self) -> Result<(), StoreError> {
         let text = self.index().encode();
         let temporary = self.temporary();
@@ -209,6 +208,8 @@ fn create_private(path: &Path) -> Result<(), StoreError> {
     fs::set_permissions(path, private).map_err(at(path))
 }
 
+/// The kernel lets go of the lock when the last copy of the descriptor is closed: a process that is
+/// forked off and lives on without `exec` must have been forked before the store was opened.
 fn lock(directory: &Path) -> Result<Flock<File>, StoreError> {
     let path = directory.join("lock");
     let file = File::options()
@@ -241,5 +242,22 @@ fn remove_all(path: &Path) -> io::Result<()> {
     match fs::symlink_metadata(path)?.is_dir() {
         true => fs::remove_dir_all(path),
         false => fs::remove_file(path),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_a_full_store() {
+        for (errno, is_full) in [
+            (Errno::ENOSPC, true),
+            (Errno::EDQUOT, true),
+            (Errno::EACCES, false),
+        ] {
+            let error = at(Path::new("/x"))(errno.into());
+            assert_eq!(matches!(error, StoreError::Full), is_full, "{error}");
+        }
     }
 }

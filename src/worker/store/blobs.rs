@@ -1,13 +1,12 @@
 //! Blobs: taken in, held, read.
 
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
-
-use std::collections::HashMap;
 
 use crate::id::Digest;
 
@@ -88,7 +87,7 @@ impl Store {
                 missing.push(digest);
             }
         }
-        let mut seen = std::collections::HashSet::new();
+        let mut seen = HashSet::new();
         missing.retain(|digest| seen.insert(*digest));
         (pins, missing)
     }
@@ -201,6 +200,16 @@ impl Ingest {
             .set_permissions(readable)
             .map_err(at(&self.temporary))?;
         let path = self.store.blob(&digest);
+        let known = self
+            .store
+            .index()
+            .blobs
+            .get(&digest)
+            .map(|blob| blob.is_verified);
+        if known == Some(false) {
+            // An earlier process left one; if it is spoiled, it makes room for this one.
+            self.store.verify(&digest);
+        }
         let mut index = self.store.index();
         // Somebody else may have been faster; his has links, so it stays.
         if !index.blobs.contains_key(&digest) {

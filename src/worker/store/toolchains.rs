@@ -104,16 +104,12 @@ impl Store {
     /// A toolchain, if it stands. Reads all of it when it is asked for the first time in this process,
     /// and removes a spoiled one.
     pub fn toolchain(self: &Arc<Self>, digest: &Digest) -> Option<Placed> {
-        match self.hold(digest)? {
-            (placed, true) => Some(placed),
-            (placed, false) => {
-                // Dropped at once: the lock must not be waited for while holding a pin that the
-                // one who has it may have to break.
-                drop(placed);
-                let _building = self.building.lock().expect("no panic under this lock");
-                self.verified(digest)
-            }
+        // One that is good stays so; one that is in doubt is only pinned under the lock.
+        if self.is_verified(digest)? {
+            return self.hold(digest);
         }
+        let _building = self.building.lock().expect("no panic under this lock");
+        self.verified(digest)
     }
 
     /// Builds a toolchain of its blobs, or finds it built. The blobs that are not there are in
@@ -164,13 +160,14 @@ impl Store {
         }
     }
 
-    /// Pins a toolchain; says whether it is known to be good.
-    fn hold(self: &Arc<Self>, digest: &Digest) -> Option<(Placed, bool)> {
-        let mut index = self.index();
-        let manifest = index.pin_toolchain(digest)?;
-        let is_verified = index.toolchains[digest].is_verified;
-        drop(index);
-        Some((self.placed(*digest, manifest), is_verified))
+    fn is_verified(&self, digest: &Digest) -> Option<bool> {
+        let index = self.index();
+        index.toolchains.get(digest).map(|found| found.is_verified)
+    }
+
+    fn hold(self: &Arc<Self>, digest: &Digest) -> Option<Placed> {
+        let manifest = self.index().pin_toolchain(digest)?;
+        Some(self.placed(*digest, manifest))
     }
 
     fn placed(self: &Arc<Self>, digest: Digest, manifest: Arc<Manifest>) -> Placed {
@@ -184,8 +181,8 @@ impl Store {
 
     /// A toolchain that is known to be good, or is found to be. Wants `building` held.
     fn verified(self: &Arc<Self>, digest: &Digest) -> Option<Placed> {
-        let (placed, is_verified) = self.hold(digest)?;
-        let is_good = is_verified
+        let placed = self.hold(digest)?;
+        let is_good = self.is_verified(digest)?
             || placed
                 .manifest
                 .entries
