@@ -161,9 +161,10 @@ impl Trees {
         })
     }
 
-    /// Those of a job's files that must be [added](Self::add) first.
-    pub fn missing<'a>(&self, entries: &'a [Entry]) -> Vec<&'a Entry> {
-        let is_missing = |entry: &&Entry| !self.holdings.is_present(entry);
+    /// Those of a job's files that must be [added](Self::add) first. The others stay at least until
+    /// the next [`Self::take`]: where that is another job's, [`TreeError::Missing`] may follow.
+    pub fn missing<'a>(&mut self, entries: &'a [Entry]) -> Vec<&'a Entry> {
+        let is_missing = |entry: &&Entry| !self.holdings.reserve(entry);
         entries.iter().filter(is_missing).collect()
     }
 
@@ -189,7 +190,10 @@ impl Trees {
                 why: "has a time that is none",
             });
         }
-        self.make_room(None, |holdings| holdings.lacking_to_store(size))?;
+        if let Err(error) = self.make_room(None, |holdings| holdings.lacking_to_store(size)) {
+            self.holdings.given_up();
+            return Err(error);
+        }
         let id = self.holdings.admit(entry)?;
         let name = store_name(id);
         let mut file = create(self.store.as_fd(), &name).map_err(scan::io("store", &entry.path))?;
