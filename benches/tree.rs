@@ -1,9 +1,11 @@
 //! What a job's tree costs the worker, in CPU time: `cargo bench --bench tree`.
 //!
-//! 600 of 1200 files in 100 directories, 9 KB each, as a large C++ unit has them; each job differs
-//! from one of eight before it by 20 files, four trees, and writes an object and a dependency file.
-//! "in source" has 100 of the files where the job writes. "linked" is what `take` alone costs.
+//! 600 of 1200 files in 100 directories, 9 KB each, as a large C++ unit has them, four trees. Each
+//! job differs from one of those before it by 10 files out and 10 in, and writes an object and a
+//! dependency file. "changes" is by how many files the job's tree then really differed. "in source"
+//! has 100 of the files where the job writes.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -21,7 +23,7 @@ const JOBS: usize = 2000;
 
 fn main() {
     println!(
-        "µs of CPU      store/file  first tree   missing      take   collect  give back  job in all"
+        "µs of CPU      store/file first tree   changes   missing      take   collect  give back  job in all"
     );
     for (name, exposed) in [("out of source", 0), ("in source", 100)] {
         let figures = run(exposed);
@@ -33,7 +35,7 @@ fn main() {
     }
 }
 
-fn run(exposed: usize) -> [f64; 7] {
+fn run(exposed: usize) -> [f64; 8] {
     let directory = tempfile::tempdir_in("/dev/shm").expect("make a directory in /dev/shm");
     let root: OwnedFd = fs::File::open(directory.path()).unwrap().into();
     let limits = TreeLimits {
@@ -80,10 +82,12 @@ fn run(exposed: usize) -> [f64; 7] {
     let is_fixed = |n: usize| n % 12 == 0;
     let first: Vec<usize> = (0..UNION).filter(|&n| n % 2 == 0).collect();
     assert_eq!(first.len(), FILES);
-    let mut earlier = vec![first; 8];
+    let mut earlier = vec![first; 3];
+    let mut held: BTreeMap<String, BTreeSet<usize>> = BTreeMap::new();
+    let mut changes = 0.0;
     let (mut fill, mut sums) = (0.0, [0.0; 4]);
     for job in 0..JOBS {
-        let mut numbers = earlier[below(8)].clone();
+        let mut numbers = earlier[below(3)].clone();
         for _ in 0..DIFFERENCE / 2 {
             let out = below(FILES);
             let new = below(UNION);
@@ -92,7 +96,8 @@ fn run(exposed: usize) -> [f64; 7] {
             }
         }
         let entries: Vec<Entry> = numbers.iter().map(|&n| union[n].clone()).collect();
-        earlier[below(8)] = numbers;
+        let files: BTreeSet<usize> = numbers.iter().copied().collect();
+        earlier[below(3)] = numbers;
 
         let times = {
             let mut times = vec![cpu()];
@@ -100,6 +105,8 @@ fn run(exposed: usize) -> [f64; 7] {
             times.push(cpu());
             let tree = trees.take(&entries, &writable, &cwd).unwrap();
             times.push(cpu());
+            let before = held.insert(tree.name(), files.clone()).unwrap_or_default();
+            changes += before.symmetric_difference(&files).count() as f64 / JOBS as f64;
             let real = directory.path().join(tree.name());
             write(&real.join("home/user/project/build/a.o"), 150_000);
             write(&real.join("home/user/project/build/a.d"), 20_000);
@@ -120,7 +127,7 @@ fn run(exposed: usize) -> [f64; 7] {
     }
     let [missing, take, collect, give_back] = sums;
     let all = sums.iter().sum();
-    [store, fill, missing, take, collect, give_back, all]
+    [store, fill, changes, missing, take, collect, give_back, all]
 }
 
 fn entry(path: &str, n: usize) -> Entry {
