@@ -275,8 +275,8 @@ impl Holdings {
     }
 
     /// The stored items to evict to get at least `room`, the longest unused first; less when there
-    /// are no more. Never what `keep` wants or a busy tree holds. An eighth of the limits comes on
-    /// top, so that looking for victims stays rare.
+    /// are no more. Never what `keep` wants, a busy tree holds, or was stored or reserved for a job
+    /// that has yet to come. An eighth of the limits comes on top, so that looking for victims stays rare.
     pub fn victims(&self, room: Room, keep: Option<&Wanted>) -> Vec<ItemId> {
         let mut pinned = ItemSet::default();
         for held in self.trees.iter().filter(|held| held.busy) {
@@ -285,8 +285,11 @@ impl Holdings {
         if let Some(wanted) = keep {
             pinned.insert_all(&wanted.items);
         }
-        let mut candidates: Vec<ItemId> = self.stored.without(&pinned).collect();
-        let last_used = |id: ItemId| self.last_used.get(id.0 as usize).copied();
+        let last_used = |id: ItemId| self.last_used[id.0 as usize];
+        let candidates = self.stored.without(&pinned);
+        let mut candidates: Vec<ItemId> = candidates
+            .filter(|&id| last_used(id) <= self.clock)
+            .collect();
         candidates.sort_by_key(|&id| last_used(id));
         let target = |need: u64, limit: u64| {
             if need > 0 {
@@ -334,6 +337,17 @@ impl Holdings {
         items.any(|&id| self.base.contains(id) && same(self.catalogue.kind(id), &entry.kind))
     }
 
+    /// [`Self::is_present`], and if so, it stays until the next job has its tree.
+    pub fn reserve(&mut self, entry: &Entry) -> bool {
+        match self.catalogue.find(entry) {
+            Some(id) if self.stored.contains(id) => {
+                self.last_used[id.0 as usize] = self.clock + 1;
+                true
+            }
+            _ => self.is_present(entry),
+        }
+    }
+
     /// The number of a file that is about to be stored.
     pub fn admit(&mut self, entry: &Entry) -> Result<ItemId, Refusal> {
         self.forget_unused();
@@ -354,6 +368,11 @@ impl Holdings {
         }
         // Newer than every job: it was sent for one that has not begun.
         self.last_used[at] = self.clock + 1;
+    }
+
+    /// A job gave up before it had a tree: what was stored for it is as old as the last job.
+    pub fn given_up(&mut self) {
+        self.clock += 1;
     }
 
     /// The file is in the store no more.
@@ -613,4 +632,329 @@ fn at_root(path: &AbsPath) -> Refusal {
 /// What a file of this size takes up on tmpfs.
 fn pages(size: u64) -> u64 {
     size.saturating_add(4095) & !4095
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::Digest;
+
+    const ROOM: Limits = Limits {
+        trees: 2,
+        bytes: 1 << 20,
+        inodes: 1000,
+    };
+
+    fn path(text: &str) -> AbsPath {
+        AbsPath::parse(text).unwrap()
+    }
+
+    /// `/p` is a directory, `/p=x` a file of that content, `/p->t` a symlink.
+    fn entry(text: &str) -> Entry {
+        if let Some((at, target)) = text.split_once("->") {
+            let kind = EntryKind::Symlink(target.into());
+            return Entry {
+                path: path(at),
+                kind,
+            };
+        }
+        let Some((at, content)) = text.split_once('=') else {
+            let kind = EntryKind::Directory;
+            return Entry {
+                path: path(text),
+                kind,
+            };
+        };
+        let kind = EntryKind::File {
+            digest: Digest([content.as_bytes()[0]; 32]),
+            size: 5000,
+            executable: false,
+            mtime: Default::default(),
+        };
+        Entry {
+            path: path(at),
+            kind,
+        }
+    }
+
+    fn entries(text: &[&str]) -> Vec<Entry> {
+        text.iter().map(|text| entry(text)).collect()
+    }
+
+    fn store(holdings: &mut Holdings, files: &[&str]) {
+        for file in entries(files) {
+            if !holdings.is_present(&file) {
+                let id = holdings.admit(&file).unwrap();
+                holdings.stored(id);
+            }
+        }
+    }
+
+    /// Stores the files, takes the nearest tree and changes it; says what was done.
+    fn take(holdings: &mut Holdings, files: &[&str], writable: &[&str]) -> (TreeId, Vec<String>) {
+        store(holdings, files);
+        let writable: Vec<AbsPath> = writable.iter().map(|w| path(w)).collect();
+        let wanted = holdings
+            .want(&entries(files), &writable, &path("/cwd"))
+            .unwrap();
+        let tree = holdings.nearest(&wanted).unwrap();
+        let change = holdings.change(tree, &wanted);
+        let mut told = Vec::new();
+        for (what, ids) in [("unlink", &change.unlink), ("rmdir", &change.rmdir)] {
+            for &id in ids {
+                told.push(format!("{what} {}", holdings.catalogue.path(id)));
+                holdings.removed(tree, id);
+            }
+        }
+        for &id in &change.mkdir {
+            told.push(format!("mkdir {}", holdings.catalogue.path(id)));
+            holdings.placed(tree, id, false);
+        }
+        for &(id, placing) in &change.place {
+            told.push(format!("{placing:?} {}", holdings.catalogue.path(id)));
+            holdings.placed(tree, id, placing == Placing::Copy);
+        }
+        assert_eq!(holdings.items(tree), &wanted.items);
+        holdings.set_busy(tree, true);
+        (tree, told)
+    }
+
+    #[test]
+    fn a_change_removes_before_it_makes_and_makes_parents_first() {
+        let mut holdings = Holdings::new(ROOM, &entries(&["/bin/cc=c", "/lib->usr/lib"])).unwrap();
+        let steps: [(&[&str], &[&str], &[&str]); 5] = [
+            (
+                &["/a/b/x.h=1", "/a/s->b"],
+                &["/out"],
+                &[
+                    "mkdir /bin",
+                    "mkdir /a",
+                    "mkdir /out",
+                    "mkdir /cwd",
+                    "mkdir /a/b",
+                    "Symlink /lib",
+                    "Placeholder /bin/cc",
+                    "Symlink /a/s",
+                    "Link /a/b/x.h",
+                ],
+            ),
+            (&["/a/b/x.h=1", "/a/s->b"], &["/out"], &[]),
+            (
+                &["/a/b=2", "/a/s/y.h=3"],
+                &["/out"],
+                &[
+                    "unlink /a/s",
+                    "unlink /a/b/x.h",
+                    "rmdir /a/b",
+                    "mkdir /a/s",
+                    "Link /a/b",
+                    "Link /a/s/y.h",
+                ],
+            ),
+            (
+                &["/a/b=2", "/a/s/y.h=3"],
+                &["/a", "/a/s"],
+                &[
+                    "unlink /a/b",
+                    "unlink /a/s/y.h",
+                    "rmdir /out",
+                    "Copy /a/b",
+                    "Copy /a/s/y.h",
+                ],
+            ),
+            // What is private may stay so.
+            (&["/a/b=2", "/a/s/y.h=3"], &["/out"], &["mkdir /out"]),
+        ];
+        for (files, writable, expect) in steps {
+            let (tree, told) = take(&mut holdings, files, writable);
+            assert_eq!(tree, TreeId(0));
+            let sorted = |mut told: Vec<String>| {
+                told.sort();
+                told
+            };
+            let expect: Vec<String> = expect.iter().map(|&e| e.to_owned()).collect();
+            assert_eq!(sorted(told.clone()), sorted(expect), "{files:?}");
+            let at = |what: &str| told.iter().position(|t| t == what);
+            for (first, then) in [
+                ("unlink /a/b/x.h", "rmdir /a/b"),
+                ("rmdir /a/b", "Link /a/b"),
+                ("unlink /a/s", "mkdir /a/s"),
+                ("mkdir /a/s", "Link /a/s/y.h"),
+                ("mkdir /a", "mkdir /a/b"),
+                ("unlink /a/b", "Copy /a/b"),
+            ] {
+                if let (Some(first), Some(then)) = (at(first), at(then)) {
+                    assert!(first < then, "{told:?}");
+                }
+            }
+            holdings.set_busy(tree, false);
+        }
+    }
+
+    #[test]
+    fn the_nearest_idle_tree_is_taken() {
+        let mut holdings = Holdings::new(ROOM, &[]).unwrap();
+        let (first, second) = (&["/a=1", "/b=1", "/c=1"], &["/x=1", "/y=1", "/z=1"]);
+        assert_eq!(take(&mut holdings, first, &[]).0, TreeId(0));
+        assert_eq!(take(&mut holdings, second, &[]).0, TreeId(1));
+        let wanted = holdings.want(&entries(first), &[], &path("/cwd")).unwrap();
+        assert_eq!(holdings.nearest(&wanted), None);
+        holdings.set_busy(TreeId(0), false);
+        holdings.set_busy(TreeId(1), false);
+        for (files, expect) in [
+            (&["/x=1", "/y=1", "/c=1"], TreeId(1)),
+            (&["/a=1", "/b=1", "/z=1"], TreeId(0)),
+        ] {
+            let wanted = holdings.want(&entries(files), &[], &path("/cwd"));
+            assert_eq!(holdings.nearest(&wanted.unwrap()), Some(expect));
+        }
+    }
+
+    #[test]
+    fn senseless_declarations_are_refused() {
+        let toolchain = entries(&["/usr/bin/cc=c", "/lib->usr/lib", "/usr/lib"]);
+        let mut holdings = Holdings::new(ROOM, &toolchain).unwrap();
+        store(
+            &mut holdings,
+            &[
+                "/a=1",
+                "/a=2",
+                "/a/b=1",
+                "/usr/bin/cc=2",
+                "/lib/x=1",
+                "/lib=1",
+            ],
+        );
+        let conflict = |at: &str| Some(Refusal::Conflict(path(at)));
+        let invalid = |at: &str, why| {
+            Some(Refusal::Invalid {
+                path: path(at),
+                why,
+            })
+        };
+        let (below, twice) = (
+            "lies below a file or symlink",
+            "is declared twice, differently",
+        );
+        let cases: [(&[&str], &str, &str, Option<Refusal>); 18] = [
+            (
+                &[
+                    "/a=1",
+                    "/a=1",
+                    "/usr/bin/cc=c",
+                    "/lib->usr/lib",
+                    "/usr",
+                    "/",
+                ],
+                "/w",
+                "/",
+                None,
+            ),
+            (&["/usr/bin/cc=2"], "/w", "/", conflict("/usr/bin/cc")),
+            (&["/usr/bin/cc"], "/w", "/", conflict("/usr/bin/cc")),
+            (&["/usr/bin->x"], "/w", "/", conflict("/usr/bin")),
+            (&["/lib->lib64"], "/w", "/", conflict("/lib")),
+            (&["/lib=1"], "/w", "/", conflict("/lib")),
+            (&["/lib/x=1"], "/w", "/", invalid("/lib/x", below)),
+            (&["/a=1", "/a/b=1"], "/w", "/", invalid("/a/b", below)),
+            (&["/a/b=1", "/a->c"], "/w", "/", invalid("/a/b", below)),
+            (&["/a=1", "/a=2"], "/w", "/", invalid("/a", twice)),
+            (&["/a=1", "/a"], "/w", "/", invalid("/a", twice)),
+            (&["/=1"], "/w", "/", invalid("/", "can only be a directory")),
+            (&["/new=1"], "/w", "/", Some(Refusal::Missing(path("/new")))),
+            (&["/a=1"], "/a", "/", invalid("/a", twice)),
+            (&["/a=1"], "/w", "/a/b", invalid("/a/b", below)),
+            (&[], "/", "/", invalid("/", "can't be writable")),
+            (&[], "/usr", "/", conflict("/usr")),
+            (&[], "/usr/lib", "/usr/lib", None),
+        ];
+        for (files, writable, cwd, expect) in cases {
+            let wanted = holdings.want(&entries(files), &[path(writable)], &path(cwd));
+            assert_eq!(wanted.err(), expect, "{files:?} {writable} {cwd}");
+        }
+        let many: Vec<AbsPath> = (0..=WRITABLE_MAX).map(|n| path(&format!("/{n}"))).collect();
+        assert!(holdings.want(&[], &many, &path("/")).is_err());
+        assert!(holdings.want(&[], &many[1..], &path("/")).is_ok());
+    }
+
+    #[test]
+    fn the_longest_unused_is_evicted_and_never_what_is_in_use() {
+        let mut holdings = Holdings::new(ROOM, &[]).unwrap();
+        for (files, busy) in [
+            (&["/old=1", "/both=1"], false),
+            (&["/new=1", "/both=1"], false),
+            (&["/busy=1", "/both=1"], true),
+        ] {
+            let (tree, _) = take(&mut holdings, files, &[]);
+            holdings.set_busy(tree, busy);
+        }
+        store(&mut holdings, &["/fresh=1"]);
+        let names = |ids: Vec<ItemId>| -> Vec<String> {
+            let name = |&id: &ItemId| holdings.catalogue.path(id).to_string();
+            ids.iter().map(name).collect()
+        };
+        let need = |bytes, inodes| Room { bytes, inodes };
+        let all = need(u64::MAX, 0);
+        assert_eq!(names(holdings.victims(all, None)), ["/old", "/new"]);
+        assert_eq!(holdings.victims(need(0, 0), None), []);
+        let wanted = holdings.want(&entries(&["/old=1"]), &[], &path("/cwd"));
+        let wanted = wanted.unwrap();
+        let names = |ids: Vec<ItemId>| -> Vec<String> {
+            let name = |&id: &ItemId| holdings.catalogue.path(id).to_string();
+            ids.iter().map(name).collect()
+        };
+        assert_eq!(
+            names(holdings.victims(all, Some(&wanted))),
+            ["/new", "/fresh"]
+        );
+    }
+
+    #[test]
+    fn room_is_counted_in_pages_and_names() {
+        let limits = Limits {
+            trees: 2,
+            bytes: 5 * 8192,
+            inodes: 20,
+        };
+        let mut holdings = Holdings::new(limits, &[]).unwrap();
+        let empty = holdings.used();
+        let (tree, _) = take(&mut holdings, &["/w/a=1", "/w/b=1", "/c=1"], &["/w"]);
+        let used = holdings.used();
+        assert_eq!(used.bytes - empty.bytes, (3 + 2) * 8192);
+        // Three in the store, three in the tree, /w and /cwd.
+        assert_eq!(used.inodes - empty.inodes, 3 + 3 + 2);
+        assert_eq!(
+            holdings.lacking_to_store(1),
+            Some(Room {
+                bytes: 4096,
+                inodes: 0
+            })
+        );
+        holdings.emptied(tree);
+        assert_eq!(holdings.lacking_to_store(8192), None);
+        assert_eq!(holdings.used().bytes, 3 * 8192);
+    }
+
+    #[test]
+    fn what_is_nowhere_is_forgotten() {
+        let limits = Limits {
+            trees: 1,
+            bytes: 1 << 30,
+            inodes: 30,
+        };
+        let mut holdings = Holdings::new(limits, &entries(&["/bin/cc=c"])).unwrap();
+        for job in 0..1000 {
+            let name = format!("/{job}/x=1");
+            let (tree, _) = take(&mut holdings, &[&name], &[]);
+            holdings.set_busy(tree, false);
+            let id = holdings.catalogue.find(&entry(&name)).unwrap();
+            holdings.removed(tree, id);
+            holdings.evicted(id);
+        }
+        assert!(holdings.catalogue.len() <= 60);
+        let many: Vec<String> = (0..100).map(|n| format!("/d{n}")).collect();
+        let many: Vec<Entry> = many.iter().map(|text| entry(text)).collect();
+        let refused = holdings.want(&many, &[], &path("/cwd"));
+        assert_eq!(refused.err(), Some(Refusal::Full));
+    }
 }

@@ -7,7 +7,7 @@
 //! When the daemon is root and the tmpfs belongs to the user that jobs run as, directories that a
 //! job may write into are given to that user; everything else stays the daemon's.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, btree_map as map};
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -166,9 +166,10 @@ impl Trees {
         })
     }
 
-    /// Those of a job's files that must be [added](Self::add) first.
-    pub fn missing<'a>(&self, entries: &'a [Entry]) -> Vec<&'a Entry> {
-        let is_missing = |entry: &&Entry| !self.holdings.is_present(entry);
+    /// Those of a job's files that must be [added](Self::add) first. The others stay at least until
+    /// the next [`Self::take`]: where that is another job's, [`TreeError::Missing`] may follow.
+    pub fn missing<'a>(&mut self, entries: &'a [Entry]) -> Vec<&'a Entry> {
+        let is_missing = |entry: &&Entry| !self.holdings.reserve(entry);
         entries.iter().filter(is_missing).collect()
     }
 
@@ -194,7 +195,10 @@ impl Trees {
                 why: "has a time that is none",
             });
         }
-        self.make_room(None, |holdings| holdings.lacking_to_store(size))?;
+        if let Err(error) = self.make_room(None, |holdings| holdings.lacking_to_store(size)) {
+            self.holdings.given_up();
+            return Err(error);
+        }
         let id = self.holdings.admit(entry)?;
         let name = store_name(id);
         let mut file = create(self.store.as_fd(), &name).map_err(scan::io("store", &entry.path))?;
@@ -348,14 +352,12 @@ impl Trees {
             self.removed(id, item);
         }
         for &item in &change.rmdir {
-            // The descriptor of a directory that goes must not be used for one that comes.
-            parents.forget();
+            parents.forget(self.holdings.catalogue().place(item));
             self.step("remove", &mut parents, item, |_, parent, name| {
                 remove_directory(parent, name)
             })?;
             self.removed(id, item);
         }
-        parents.forget();
         for &item in &change.mkdir {
             self.step("make", &mut parents, item, |_, parent, name| {
                 make_directory(parent, name)
@@ -514,15 +516,20 @@ impl Trees {
     }
 }
 
-/// The directory that holds an item, kept open for its neighbours.
+/// The directories that hold items, kept open for a while: what leaves one place of a directory
+/// and what comes to another are two passes.
 struct Parents<'a> {
     tree: BorrowedFd<'a>,
-    open: Option<(PlaceId, OwnedFd)>,
+    open: BTreeMap<PlaceId, OwnedFd>,
 }
+
+/// At most so many directories are kept open.
+const OPEN_MAX: usize = 64;
 
 impl<'a> Parents<'a> {
     fn new(tree: BorrowedFd<'a>) -> Self {
-        Self { tree, open: None }
+        let open = BTreeMap::new();
+        Self { tree, open }
     }
 
     fn of(&mut self, catalogue: &Catalogue, item: ItemId) -> nix::Result<BorrowedFd<'_>> {
@@ -530,15 +537,22 @@ impl<'a> Parents<'a> {
         if place == PlaceId::ROOT {
             return Ok(self.tree);
         }
-        let directory = match self.open.take() {
-            Some((open, directory)) if open == place => directory,
-            _ => open_directory(self.tree, catalogue.place_path(place), OFlag::O_PATH)?,
+        if !self.open.contains_key(&place) && self.open.len() == OPEN_MAX {
+            self.open.clear();
+        }
+        let directory: &OwnedFd = match self.open.entry(place) {
+            map::Entry::Occupied(entry) => entry.into_mut(),
+            map::Entry::Vacant(entry) => {
+                let path = catalogue.place_path(place);
+                entry.insert(open_directory(self.tree, path, OFlag::O_PATH)?)
+            }
         };
-        Ok(self.open.insert((place, directory)).1.as_fd())
+        Ok(directory.as_fd())
     }
 
-    fn forget(&mut self) {
-        self.open = None;
+    /// A directory that goes must not stand for one that comes to the same place.
+    fn forget(&mut self, place: PlaceId) {
+        self.open.remove(&place);
     }
 }
 
