@@ -492,11 +492,7 @@ fn arguments(input: &VecDeque<Token>) -> Option<(Vec<Vec<Token>>, usize, Hidden)
 }
 
 /// The arguments by parameter; none where their number does not fit.
-fn bind(
-    parameters: &[Text],
-    variadic: bool,
-    arguments: &[Vec<Token>],
-) -> Option<Vec<Vec<Token>>> {
+fn bind(parameters: &[Text], variadic: bool, arguments: &[Vec<Token>]) -> Option<Vec<Vec<Token>>> {
     if parameters.is_empty() {
         let nothing = arguments.iter().all(Vec::is_empty) && arguments.len() <= 1;
         return nothing.then(Vec::new);
@@ -692,12 +688,15 @@ mod tests {
             (
                 &format!("{pp}#define V 12\n#define NAME(n) STR(CAT(x_, n).h)"),
                 "NAME(V)",
-                "\"x_12.h\" \"x_V.h\"",
+                "\"CAT(x_, 12).h\" \"CAT(x_, V).h\" \"CAT_I(x_,12).h\" \"CAT_I(x_,V).h\" \
+                 \"x_12.h\" \"x_V.h\"",
             ),
             (
-                &format!("{pp}#define IT_1 <one.h>\n#define IT_2 <two.h>\n#define DEPTH() 0\n\
+                &format!(
+                    "{pp}#define IT_1 <one.h>\n#define IT_2 <two.h>\n#define DEPTH() 0\n\
                           #define INC(x) CAT(INC_, x)\n#define INC_0 1\n#define INC_1 2\n\
-                          #define DEPTH() 1\n#define ITERATE() CAT(IT_, INC(DEPTH()))"),
+                          #define DEPTH() 1\n#define ITERATE() CAT(IT_, INC(DEPTH()))"
+                ),
                 "ITERATE()",
                 "<one.h> <two.h>",
             ),
@@ -709,7 +708,11 @@ mod tests {
             ("#define F(a, ...) __VA_ARGS__", "F(1, <x.h>)", "<x.h>"),
             ("#define F(a, b...) <a.h> , ## b", "F(y)", "<y.h>"),
             ("#define F(...) __VA_OPT__(<y.h>)", "F(1)", "<y.h>"),
-            (&format!("{pp}"), "STR(linux/x.h)", "\"1/x.h\" \"linux/x.h\""),
+            (
+                &format!("{pp}"),
+                "STR(linux/x.h)",
+                "\"1/x.h\" \"linux/x.h\"",
+            ),
         ] {
             assert_eq!(names(text, operand), expect, "{text:?} {operand:?}");
         }
@@ -729,9 +732,21 @@ mod tests {
                     #define E F F F F\n#define F G G G G\n#define G H H H H\n#define H I I I I";
         for (text, operand, expect) in [
             (pp, "STR(x__GNUC__/y.h)", "\"x__GNUC__/y.h\""),
-            (pp, "STR(x/__GNUC__.h)", "depends on __GNUC__, which is the compiler's"),
-            ("", "__FILE__", "depends on __FILE__, which is the compiler's"),
-            (&long[..], "A", "depends on A, whose definition was not understood"),
+            (
+                pp,
+                "STR(x/__GNUC__.h)",
+                "depends on __GNUC__, which is the compiler's",
+            ),
+            (
+                "",
+                "__FILE__",
+                "depends on __FILE__, which is the compiler's",
+            ),
+            (
+                &long[..],
+                "A",
+                "depends on A, whose definition was not understood",
+            ),
             (&wide[..], "STR(A/B/C/D/E)", "has too many possible values"),
             (deep, "<A", "has too many possible values"),
         ] {

@@ -126,12 +126,12 @@ impl Definitions {
         self.text.capacity() + 12 * self.index.capacity()
     }
 
-    fn finish(&mut self) {
+    /// Puts them in order; [`Definitions::of`] finds nothing before that.
+    pub fn finish(&mut self) {
         self.index.sort_unstable();
         let text = &self.text;
         let body = |&(_, start, end): &(u32, u32, u32)| &text[start as usize..end as usize];
-        self.index
-            .dedup_by(|a, b| a.0 == b.0 && body(a) == body(b));
+        self.index.dedup_by(|a, b| a.0 == b.0 && body(a) == body(b));
         self.index.shrink_to_fit();
         self.text.shrink_to_fit();
     }
@@ -151,7 +151,13 @@ pub fn read(bytes: &[u8]) -> Directives {
             || memmem::find(bytes, b".include").is_some(),
         ..Directives::default()
     };
-    let either = |present: bool| if present { &[false, true][..] } else { &[false][..] };
+    let either = |present: bool| {
+        if present {
+            &[false, true][..]
+        } else {
+            &[false][..]
+        }
+    };
     let has_raw = memmem::find(bytes, b"R\"").is_some() || memmem::find(bytes, b"R\\").is_some();
     let has_trigraphs = memmem::find(bytes, b"??").is_some();
     let has_returns = memchr::memchr_iter(b'\r', bytes).any(|at| bytes.get(at + 1) != Some(&b'\n'));
@@ -187,10 +193,7 @@ pub fn read(bytes: &[u8]) -> Directives {
 
 /// The identifier at the start of `text`, possibly empty.
 pub fn identifier(text: &[u8]) -> &[u8] {
-    let end = text
-        .iter()
-        .position(|&b| !is_word(b))
-        .unwrap_or(text.len());
+    let end = text.iter().position(|&b| !is_word(b)).unwrap_or(text.len());
     &text[..end]
 }
 
@@ -398,17 +401,20 @@ impl<'a> Reader<'a> {
         let open = self.to_original(at) + 1;
         let rest = self.original.get(open..)?;
         let paren = memchr::memchr(b'(', &rest[..rest.len().min(17)])?;
-        if rest[..paren]
-            .iter()
-            .any(|b| matches!(b, b' ' | b')' | b'\\' | b'\t' | b'\n' | b'\r' | 0x0b | 0x0c | b'"'))
-        {
+        if rest[..paren].iter().any(|b| {
+            matches!(
+                b,
+                b' ' | b')' | b'\\' | b'\t' | b'\n' | b'\r' | 0x0b | 0x0c | b'"'
+            )
+        }) {
             return None;
         }
         let mut terminator = vec![b')'];
         terminator.extend_from_slice(&rest[..paren]);
         terminator.push(b'"');
-        let end = memmem::find(&rest[paren..], &terminator)
-            .map_or(self.original.len(), |end| open + paren + end + terminator.len());
+        let end = memmem::find(&rest[paren..], &terminator).map_or(self.original.len(), |end| {
+            open + paren + end + terminator.len()
+        });
         Some(self.to_clean(end))
     }
 
@@ -525,7 +531,8 @@ impl<'a> Reader<'a> {
                 (Some(b' ' | b'\t' | 0x0b | 0x0c), _) => at += 1,
                 (Some(b'\r'), _) if !self.returns => at += 1,
                 (Some(b'/'), Some(b'*')) => {
-                    at = memmem::find(&text[at + 2..], b"*/").map_or(text.len(), |end| at + 4 + end);
+                    at =
+                        memmem::find(&text[at + 2..], b"*/").map_or(text.len(), |end| at + 4 + end);
                 }
                 _ => return at,
             }
@@ -631,7 +638,9 @@ impl<'a> Reader<'a> {
                 }
                 (Argument::Text(operand), Some(usage)) => self.computed(usage, operand, b"", at),
                 (Argument::Text(operand), None) => {
-                    let first = operand.first().is_some_and(|&b| is_word(b) && !b.is_ascii_digit());
+                    let first = operand
+                        .first()
+                        .is_some_and(|&b| is_word(b) && !b.is_ascii_digit());
                     if first && call.callee != b"defined" && !call.callee.starts_with(b"__has_") {
                         self.computed(Use::Probe, operand, call.callee, at);
                     }
@@ -899,7 +908,8 @@ mod tests {
 
     #[test]
     fn definitions_are_found_by_name() {
-        let found = read(b"#define A 1\n#define A \"x\" // c\n#define B(x, ...) x\\\n+1\n#define C");
+        let found =
+            read(b"#define A 1\n#define A \"x\" // c\n#define B(x, ...) x\\\n+1\n#define C");
         let all = |name: &str| {
             let found: Vec<String> = found
                 .definitions
