@@ -688,7 +688,8 @@ mod tests {
             (
                 &format!("{pp}#define V 12\n#define NAME(n) STR(CAT(x_, n).h)"),
                 "NAME(V)",
-                "\"x_12.h\" \"x_V.h\"",
+                "\"CAT(x_, 12).h\" \"CAT(x_, V).h\" \"CAT_I(x_,12).h\" \"CAT_I(x_,V).h\" \
+                 \"x_12.h\" \"x_V.h\"",
             ),
             (
                 &format!(

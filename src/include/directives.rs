@@ -126,7 +126,8 @@ impl Definitions {
         self.text.capacity() + 12 * self.index.capacity()
     }
 
-    fn finish(&mut self) {
+    /// Puts them in order; [`Definitions::of`] finds nothing before that.
+    pub fn finish(&mut self) {
         self.index.sort_unstable();
         let text = &self.text;
         let body = |&(_, start, end): &(u32, u32, u32)| &text[start as usize..end as usize];

@@ -17,6 +17,6 @@ pub mod places;
 pub mod search;
 pub mod watch;
 
-//pub use graph::{Decline, EntryNumber, Family, Forced, Graph, Language, Listed, Scan, ScanRequest};
-//pub use search::SearchList;
-//pub use watch::{Limits, Scanner};
+pub use graph::{Decline, EntryNumber, Family, Forced, Graph, Language, Listed, Scan, ScanRequest};
+pub use search::SearchList;
+pub use watch::{Limits, Scanner};
