@@ -501,7 +501,7 @@ impl Space {
         }
         self.make_directory(&Path::new(&root).join("work"));
         self.make_directory(&Path::new(&root).join("locked"));
-        self.write(&Path::new(&root).join("locked/input"), b"input");
+        self.write(Path::new(&root).join("locked/input"), b"input");
         symlinkat(
             "/trees",
             self.zygote.tree_root(),

@@ -14,9 +14,9 @@
 //! out of `/trees`, the toolchain's files over their placeholders, the devices and a private
 //! `/tmp`. A copy of a mount inherits its restrictions, so a file of the toolchain costs one copy.
 //!
-//! Nothing here follows a symlink of a tree: a tree is made of what a stranger declared, and a
-//! symlink in it could otherwise lead to another tree (`RESOLVE_NO_SYMLINKS`). Mounts are
-//! attached to descriptors and not to names for the same reason.
+//! Nothing that is made writable is reached through a symlink: a tree is made of what a stranger declared, and a
+//! symlink in it could otherwise lead to another tree (`RESOLVE_NO_SYMLINKS`), and what it leads to
+//! would become writable.
 
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -39,8 +39,8 @@ const DEVICES: [&str; 5] = ["null", "zero", "full", "random", "urandom"];
 
 /// What the zygote keeps for its jobs.
 pub(super) struct Base {
-    /// The toolchain's files, relative to the root.
-    files: Vec<CString>,
+    /// The toolchain's files: where they are in the zygote's root, and where in a job's.
+    files: Vec<(CString, CString)>,
     rung: Rung,
 }
 
@@ -64,7 +64,13 @@ pub(super) fn build_base(spec: &ZygoteSpec) -> Result<(Base, OwnedFd), Refusal> 
         .toolchain
         .iter()
         .filter(|entry| matches!(entry.kind, EntryKind::File { .. }))
-        .map(|entry| below_root(&entry.path))
+        .map(|entry| {
+            let path = entry.path.as_bytes();
+            (
+                c_string([b"/toolchain", path].concat()),
+                c_string([b"/job", path].concat()),
+            )
+        })
         .collect();
 
     let none: Option<&str> = None;
@@ -197,11 +203,20 @@ pub(super) fn build_job(base: &Base, launch: &Launch) -> Result<(), Refusal> {
         shown = Some(path);
     }
 
-    let toolchain = open_path(Path::new("/toolchain")).map_err(sandbox("open the toolchain"))?;
-    for file in &base.files {
-        show_file(toolchain.as_fd(), root.as_fd(), file).map_err(refused(
+    // By name, which costs half of what descriptors do, and there are many. The placeholders are
+    // the tree's; would a symlink lead one of them astray, then something in this namespace, which
+    // is left in a moment, is covered by a file that can only be read.
+    for (source, target) in &base.files {
+        mount(
+            Some(source.as_c_str()),
+            target.as_c_str(),
+            None::<&CStr>,
+            MsFlags::MS_BIND,
+            None::<&CStr>,
+        )
+        .map_err(refused(
             Fault::Job,
-            format_args!("mount the toolchain's {}", file.to_string_lossy()),
+            format_args!("mount {}", source.to_string_lossy()),
         ))?;
     }
 
@@ -295,12 +310,6 @@ fn show_writable(
     move_mount(copy.as_fd(), target.as_fd(), c"")
 }
 
-fn show_file(toolchain: BorrowedFd<'_>, root: BorrowedFd<'_>, file: &CStr) -> nix::Result<()> {
-    let target = openat2(root, file, how(OFlag::O_PATH | OFlag::O_NOFOLLOW))?;
-    let copy = open_tree(toolchain, file, false)?;
-    move_mount(copy.as_fd(), target.as_fd(), c"")
-}
-
 /// A directory that every job has, whether its tree has it or not.
 fn own_directory(tree: BorrowedFd<'_>, root: BorrowedFd<'_>, name: &CStr) -> nix::Result<OwnedFd> {
     let directory = how(OFlag::O_PATH | OFlag::O_DIRECTORY);
@@ -328,5 +337,9 @@ fn open_path(path: &Path) -> nix::Result<OwnedFd> {
 }
 
 fn below_root(path: &AbsPath) -> CString {
-    CString::new(path.relative().as_os_str().as_bytes()).expect("a plain path contains no NUL")
+    c_string(path.relative().as_os_str().as_bytes().to_vec())
+}
+
+fn c_string(path: Vec<u8>) -> CString {
+    CString::new(path).expect("a plain path contains no NUL")
 }

@@ -306,7 +306,8 @@ impl Running {
             let length = self
                 .stream
                 .read_with(|mut stream| io::Read::read(&mut stream, &mut piece))
-                .await?;
+                .await
+                .map_err(|_| SandboxError::Died)?;
             if length == 0 {
                 return Err(SandboxError::Died);
             }
