@@ -15,6 +15,7 @@ pub mod include;
 pub mod key;
 pub mod masquerade;
 pub mod message;
+pub mod names;
 pub mod sandbox;
 pub mod scheduler;
 pub mod signal;

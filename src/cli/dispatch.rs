@@ -19,22 +19,19 @@ use crate::client::{self, Invocation, Variables};
 use crate::config::{
     BuildNativeConfig, KeyAction, KeyConfig, ProcessConfig, SchedulerConfig, StatusConfig,
 };
-use crate::daemon::link::host_and_port;
+use crate::daemon::link::{SCHEDULER_PORT, host_and_port};
 use crate::id::Bytes;
 use crate::key::{ClusterKey, Credentials, KeyError};
 use crate::masquerade::{self, Language};
 use crate::message::CallKind;
 use crate::scheduler::ServerConfig;
 use crate::toolchain::archive::{self, Compression};
-use crate::{daemon, discover, sandbox, scheduler, signal, status};
+use crate::{daemon, discover, names, sandbox, scheduler, signal, status};
 
 /// What a role returns: it has said all it has to say, or this is to be said.
 type Done = Result<(), Failure>;
 
 type Failure = Box<dyn Error + Send + Sync>;
-
-/// Where a scheduler listens unless it is told otherwise.
-const SCHEDULER_PORT: u16 = 8765;
 
 /// How long `ice status` looks for a scheduler.
 const DISCOVERY_WAIT: Duration = Duration::from_secs(2);
@@ -79,14 +76,15 @@ pub(super) fn dispatch(ice: Ice, world: &World) -> Result<u8, Box<dyn Error + Se
 /// Makes this process what a process that stays has to be. No thread is started: the daemon forks
 /// its zygote after this.
 fn settle(process: &ProcessConfig) -> Done {
-    if let Some(parent) = process.with_parent {
+    // A broker's child has the same command line, and ends with the broker.
+    if let Some(parent) = process.with_parent.filter(|_| !daemon::broker::is_child()) {
         set_pdeathsig(Signal::SIGTERM)?;
         if getppid() != Pid::from_raw(parent) {
             return Err(format!("process {parent}, to end with, has ended already").into());
         }
     }
     log_output::start(process)?;
-    if process.daemonize {
+    if process.daemonize && !daemon::broker::is_child() {
         daemon(false, false).map_err(|error| format!("can't go into the background: {error}"))?;
     }
     Ok(())
@@ -140,14 +138,10 @@ async fn find_scheduler(
             .into()
         });
     };
-    let (host, port) = host_and_port(&named, SCHEDULER_PORT)
-        .ok_or_else(|| format!("{named:?} is no HOST and no HOST:PORT"))?;
-    let mut addresses = smol::net::resolve((host, port))
-        .await
-        .map_err(|error| format!("look up {host}: {error}"))?;
-    addresses
-        .pop()
-        .ok_or_else(|| format!("{host} has no address").into())
+    let (host, port) =
+        host_and_port(&named).ok_or_else(|| format!("{named:?} is no HOST and no HOST:PORT"))?;
+    let addresses = names::host(host, port)?;
+    Ok(addresses[0])
 }
 
 fn build_native(config: BuildNativeConfig, world: &World) -> Done {

@@ -21,10 +21,11 @@ use nix::sys::socket::{
     AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, getsockopt, sendmsg,
     socketpair, sockopt,
 };
-use nix::unistd::{Gid, Uid, User};
+use nix::unistd::{Gid, Uid};
 
 use crate::config::DaemonConfig;
 use crate::key::{ClusterKey, Credentials};
+use crate::names::{self, Account};
 use crate::sys;
 
 /// Tells a child that its standard input is the socket to its broker.
@@ -140,7 +141,7 @@ impl Broker {
     }
 }
 
-fn spawn_node(user: &User, key: &Option<Arc<ClusterKey>>) -> io::Result<Started> {
+fn spawn_node(user: &Account, key: &Option<Arc<ClusterKey>>) -> io::Result<Started> {
     let mut command = Command::new("/proc/self/exe");
     command.args(env::args_os().skip(1));
     sys::become_user(&mut command, user.uid, user.gid, vec![user.gid]);
@@ -180,10 +181,10 @@ fn pass(line: &OwnedFd, bytes: &[u8], descriptor: &impl AsRawFd) -> io::Result<(
     Ok(())
 }
 
-fn node_user(name: Option<&str>) -> Result<User, Failure> {
+fn node_user(name: Option<&str>) -> Result<Account, Failure> {
     let names: Vec<&str> = name.map_or(USERS.to_vec(), |name| vec![name]);
     for name in &names {
-        if let Some(user) = User::from_name(name)? {
+        if let Some(user) = names::user(name) {
             if user.uid.is_root() {
                 return Err(format!("--user {name}: foreign jobs are not run by root").into());
             }
@@ -198,7 +199,7 @@ fn node_user(name: Option<&str>) -> Result<User, Failure> {
 }
 
 /// Makes the cache directory and gives it to the node's user.
-fn own_directory(path: &Path, user: &User) -> Result<(), Failure> {
+fn own_directory(path: &Path, user: &Account) -> Result<(), Failure> {
     let failed = |error: io::Error| format!("make the cache directory {}: {error}", path.display());
     fs::DirBuilder::new()
         .recursive(true)

@@ -16,6 +16,7 @@ use crate::discover;
 use crate::id::Time;
 use crate::key::Credentials;
 use crate::message::{FromScheduler, Login, ToScheduler};
+use crate::names;
 
 /// How long one attempt to find a scheduler by broadcast lasts.
 const FIND_TIMEOUT: Duration = Duration::from_secs(1);
@@ -255,7 +256,8 @@ async fn connect(config: LinkConfig) -> Result<Connection, String> {
 }
 
 async fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
-    let found = smol::net::resolve((host, port)).await;
+    let name = host.to_owned();
+    let found = smol::unblock(move || names::host(&name, port)).await;
     match found {
         Ok(addresses) if addresses.is_empty() => Err(format!("{host} has no address")),
         Ok(addresses) => Ok(addresses),

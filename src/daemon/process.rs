@@ -16,7 +16,7 @@ use nix::sys::socket::{getsockopt, sockopt};
 use smol::Async;
 
 use super::agent;
-use super::link::{Link, LinkConfig};
+use super::link::{self, LinkConfig};
 use super::node::Node;
 use crate::config::DaemonConfig;
 use crate::id::Digest;
@@ -34,8 +34,6 @@ use crate::worker::tree::TreeLimits;
 
 type Failure = Box<dyn Error + Send + Sync>;
 
-/// Where a scheduler listens unless it is told otherwise.
-const SCHEDULER_PORT: u16 = 8765;
 /// Jobs of others get at most this much address space per process: far beyond what a compiler
 /// needs, far below what hurts a 64-bit machine's page tables.
 const ADDRESS_SPACE_BYTES: u64 = 32 << 30;
@@ -228,11 +226,10 @@ async fn start(config: &DaemonConfig, credentials: &Credentials) -> Result<Node,
     };
     let link = LinkConfig {
         scheduler: config.scheduler.clone(),
-        port: SCHEDULER_PORT,
         credentials: credentials.clone(),
         login,
     };
-    smol::spawn(Link::new(link, link_sender).run(link_commands)).detach();
+    smol::spawn(link::run(link, link_commands, link_sender)).detach();
     Ok(node)
 }
 
