@@ -48,7 +48,7 @@ fn run(exposed: usize) -> [f64; 8] {
         .collect();
     let union: Vec<Entry> = (0..UNION)
         .map(|n| {
-            let below = if n % (UNION / 100) == 0 && n / 12 < exposed {
+            let below = if n.is_multiple_of(UNION / 100) && n / 12 < exposed {
                 "/home/user/project/build/include".to_owned()
             } else {
                 format!(
@@ -79,7 +79,7 @@ fn run(exposed: usize) -> [f64; 8] {
         (random >> 33) as usize % bound
     };
     // Every twelfth file, which may be in the source directory, is in all jobs.
-    let is_fixed = |n: usize| n % 12 == 0;
+    let is_fixed = |n: usize| n.is_multiple_of(12);
     let first: Vec<usize> = (0..UNION).filter(|&n| n % 2 == 0).collect();
     assert_eq!(first.len(), FILES);
     let mut earlier = vec![first; 3];

@@ -680,7 +680,7 @@ fn the_store_stays_within_its_limits() {
         let mut job = Job::new(&["/w"]);
         for _ in 0..8 {
             let n = rng.below(60);
-            let directory = if n % 4 == 0 { "w" } else { "src" };
+            let directory = if n.is_multiple_of(4) { "w" } else { "src" };
             let at = path(&format!("/{directory}/{n}.h"));
             job.add(at, vec![b'x'; 4096], 1, false);
         }
@@ -817,6 +817,42 @@ fn senseless_jobs_are_refused_and_harm_nothing() {
     assert!(matches!(space.try_take(&job), Err(TreeError::Busy)));
     for tree in others.into_iter().chain([tree]) {
         space.check(&tree, &job, &toolchain);
+        space.trees.give_back(tree);
+    }
+}
+
+#[test]
+fn a_daemon_that_is_root_gives_writable_directories_to_the_jobs_user() {
+    const USER: u32 = 12_345;
+    if !nix::unistd::geteuid().is_root() {
+        assert!(std::env::var_os("CI").is_none(), "needs root");
+        eprintln!("skipped: needs root");
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    std::os::unix::fs::chown(directory.path(), Some(USER), Some(USER)).unwrap();
+    let root: OwnedFd = fs::File::open(directory.path()).unwrap().into();
+    let mut space = Space {
+        trees: Trees::new(root, &toolchain(), LIMITS).unwrap(),
+        directory,
+    };
+    let job = Job::new(&["/w/out"])
+        .file("/w/a.h", b"A", 10)
+        .file("/w/out/b.h", b"B", 10)
+        .directory("/w/out/sub");
+    for _ in 0..2 {
+        let tree = space.take(&job);
+        for (at, expect) in [
+            ("/w", 0),
+            ("/w/a.h", 0),
+            ("/w/out", USER),
+            ("/w/out/b.h", 0),
+            ("/w/out/sub", USER),
+            ("/cwd", 0),
+        ] {
+            let owner = space.at(&tree, at).metadata().unwrap().uid();
+            assert_eq!(owner, expect, "{at}");
+        }
         space.trees.give_back(tree);
     }
 }

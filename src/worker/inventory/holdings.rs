@@ -8,12 +8,10 @@
 //! are running, which no check afterwards undoes; a copy costs its bytes once per tree, since it
 //! stays as long as jobs leave it alone.
 
-use super::{Catalogue, ItemId, ItemSet, PlaceId};
+use super::declaration::{Ground, Refusal, at_root, same};
+use super::{Catalogue, ItemId, ItemSet};
 use crate::id::AbsPath;
 use crate::message::{Entry, EntryKind};
-
-/// At most so many directories may a job write into.
-pub const WRITABLE_MAX: usize = 64;
 
 /// What the trees of one submitter may take up.
 #[derive(Clone, Copy, Debug)]
@@ -31,28 +29,6 @@ pub struct Limits {
 /// A tree, by its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TreeId(pub usize);
-
-/// Why a job can't have its tree.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    /// It declares another thing than the toolchain has there, or writes where the toolchain is.
-    #[error("{0} belongs to the toolchain")]
-    Conflict(AbsPath),
-    /// The declaration makes no sense.
-    #[error("{path} {why}")]
-    Invalid {
-        /// Where.
-        path: AbsPath,
-        /// What is wrong there.
-        why: &'static str,
-    },
-    /// A file is not in the store, or no longer: ask again what is missing.
-    #[error("{0} is not in the store of the tree")]
-    Missing(AbsPath),
-    /// The limits do not allow it.
-    #[error("no room for the job's files")]
-    Full,
-}
 
 /// What a job's tree has to be.
 #[derive(Debug)]
@@ -116,10 +92,7 @@ pub struct Room {
 pub struct Holdings {
     catalogue: Catalogue,
     limits: Limits,
-    /// What is in every tree: the toolchain.
-    base: ItemSet,
-    /// The toolchain's files and symlinks, sorted.
-    base_paths: Vec<AbsPath>,
+    ground: Ground,
     stored: ItemSet,
     stored_bytes: u64,
     trees: Vec<Held>,
@@ -127,8 +100,6 @@ pub struct Holdings {
     clock: u64,
     /// By item.
     last_used: Vec<u64>,
-    /// By place: what stands there in the job of this clock, or always.
-    standing: Vec<(u64, ItemId)>,
 }
 
 #[derive(Debug, Default)]
@@ -139,9 +110,6 @@ struct Held {
     private_bytes: u64,
 }
 
-/// The clock of what the toolchain has: it stands in every job.
-const ALWAYS: u64 = u64::MAX;
-
 /// Names that are always there: the store, the trash, the placeholder and the root itself.
 const FIXED_INODES: u64 = 4;
 
@@ -151,31 +119,18 @@ impl Holdings {
         // Twice the inodes, since what is neither stored nor held is forgotten only when the
         // catalogue is nearly full.
         let capacity = limits.inodes.saturating_mul(2).min(1 << 30) as usize;
-        let mut holdings = Self {
-            catalogue: Catalogue::new(capacity),
+        let mut catalogue = Catalogue::new(capacity);
+        let ground = Ground::new(&mut catalogue, toolchain)?;
+        Ok(Self {
+            catalogue,
             limits,
-            base: ItemSet::default(),
-            base_paths: Vec::new(),
+            ground,
             stored: ItemSet::default(),
             stored_bytes: 0,
             trees: (0..limits.trees).map(|_| Held::default()).collect(),
             clock: 0,
             last_used: Vec::new(),
-            standing: Vec::new(),
-        };
-        let base = holdings.stand_all(toolchain, &mut std::iter::empty())?;
-        for &id in &base {
-            let place = holdings.catalogue.place(id);
-            holdings.standing[place.0 as usize].0 = ALWAYS;
-            if !holdings.catalogue.is_directory(id) {
-                holdings
-                    .base_paths
-                    .push(holdings.catalogue.path(id).clone());
-            }
-        }
-        holdings.base_paths.sort();
-        holdings.base = base.into_iter().collect();
-        Ok(holdings)
+        })
     }
 
     /// What the job's tree has to be: its entries, the toolchain, `cwd` and the writable
@@ -186,10 +141,15 @@ impl Holdings {
         writable: &[AbsPath],
         cwd: &AbsPath,
     ) -> Result<Wanted, Refusal> {
-        let roots = self.roots(writable)?;
+        self.forget_unused();
+        self.clock += 1;
+        let roots = self.ground.roots(writable)?;
         let mut directories = writable.iter().chain([cwd]);
-        let standing = self.stand_all(entries, &mut directories)?;
-        let mut items = self.base.clone();
+        let catalogue = &mut self.catalogue;
+        let standing = self
+            .ground
+            .stand_all(catalogue, entries, &mut directories)?;
+        let mut items = self.ground.toolchain().clone();
         for id in standing {
             if self.catalogue.is_file(id) && !self.stored.contains(id) {
                 return Err(Refusal::Missing(self.catalogue.path(id).clone()));
@@ -334,7 +294,9 @@ impl Holdings {
             return false;
         };
         let mut items = self.catalogue.items_at(place).iter();
-        items.any(|&id| self.base.contains(id) && same(self.catalogue.kind(id), &entry.kind))
+        items.any(|&id| {
+            self.ground.toolchain().contains(id) && same(self.catalogue.kind(id), &entry.kind)
+        })
     }
 
     /// [`Self::is_present`], and if so, it stays until the next job has its tree.
@@ -446,132 +408,10 @@ impl Holdings {
         }
     }
 
-    /// The items of one declaration with all directories above them, without what the toolchain
-    /// has anyway.
-    fn stand_all(
-        &mut self,
-        entries: &[Entry],
-        directories: &mut dyn Iterator<Item = &AbsPath>,
-    ) -> Result<Vec<ItemId>, Refusal> {
-        self.forget_unused();
-        self.clock += 1;
-        let mut standing = Vec::with_capacity(entries.len() + 64);
-        for entry in entries {
-            self.stand(entry, &mut standing)?;
-        }
-        for path in directories {
-            let entry = Entry {
-                path: path.clone(),
-                kind: EntryKind::Directory,
-            };
-            self.stand(&entry, &mut standing)?;
-        }
-        let mut next = 0;
-        while let Some(&id) = standing.get(next) {
-            self.stand_parents(id, &mut standing)?;
-            next += 1;
-        }
-        Ok(standing)
-    }
-
-    fn stand(&mut self, entry: &Entry, standing: &mut Vec<ItemId>) -> Result<(), Refusal> {
-        if entry.path.as_bytes() == b"/" {
-            return match entry.kind {
-                EntryKind::Directory => Ok(()),
-                _ => Err(at_root(&entry.path)),
-            };
-        }
-        let id = self.catalogue.intern(entry).map_err(|_| Refusal::Full)?;
-        match self.standing(self.catalogue.place(id)) {
-            None => {
-                self.set_standing(id);
-                standing.push(id);
-                Ok(())
-            }
-            Some(other) if other == id => Ok(()),
-            Some(other) if self.base.contains(other) => {
-                if same(self.catalogue.kind(other), &entry.kind) {
-                    Ok(())
-                } else {
-                    Err(Refusal::Conflict(entry.path.clone()))
-                }
-            }
-            Some(_) => Err(Refusal::Invalid {
-                path: entry.path.clone(),
-                why: "is declared twice, differently",
-            }),
-        }
-    }
-
-    fn stand_parents(&mut self, id: ItemId, standing: &mut Vec<ItemId>) -> Result<(), Refusal> {
-        let mut place = self.catalogue.parent(self.catalogue.place(id));
-        while place != PlaceId::ROOT {
-            match self.standing(place) {
-                // Those above it are its own business.
-                Some(other) if self.catalogue.is_directory(other) => break,
-                Some(_) => {
-                    return Err(Refusal::Invalid {
-                        path: self.catalogue.path(id).clone(),
-                        why: "lies below a file or symlink",
-                    });
-                }
-                None => {
-                    let directory = self.catalogue.intern_directory(place);
-                    let directory = directory.map_err(|_| Refusal::Full)?;
-                    self.set_standing(directory);
-                    standing.push(directory);
-                }
-            }
-            place = self.catalogue.parent(place);
-        }
-        Ok(())
-    }
-
-    fn standing(&self, place: PlaceId) -> Option<ItemId> {
-        let &(clock, id) = self.standing.get(place.0 as usize)?;
-        (clock == self.clock || clock == ALWAYS).then_some(id)
-    }
-
-    fn set_standing(&mut self, id: ItemId) {
-        let at = self.catalogue.place(id).0 as usize;
-        if at >= self.standing.len() {
-            let bound = self.catalogue.place_bound();
-            self.standing.resize(bound, (0, ItemId(0)));
-        }
-        self.standing[at] = (self.clock, id);
-    }
-
-    fn roots(&self, writable: &[AbsPath]) -> Result<Vec<AbsPath>, Refusal> {
-        let mut sorted: Vec<&AbsPath> = writable.iter().collect();
-        sorted.sort();
-        let mut roots: Vec<AbsPath> = Vec::new();
-        for path in sorted {
-            // A job that may write the root, or many places, is a mistake; one that may write
-            // where the toolchain's placeholders are would change them for everybody.
-            if path.as_bytes() == b"/" || roots.len() == WRITABLE_MAX {
-                return Err(Refusal::Invalid {
-                    path: path.clone(),
-                    why: "can't be writable",
-                });
-            }
-            let after = self.base_paths.partition_point(|base| base < path);
-            // `/a.b` sorts between `/a` and `/a/b`: the first that is not below may not be the end.
-            let below = |base: &&AbsPath| base.as_bytes().starts_with(path.as_bytes());
-            let mut candidates = self.base_paths[after..].iter().take_while(below);
-            if candidates.any(|base| base.is_within(path)) {
-                return Err(Refusal::Conflict(path.clone()));
-            }
-            if !roots.iter().any(|root| path.is_within(root)) {
-                roots.push(path.clone());
-            }
-        }
-        Ok(roots)
-    }
-
     fn placing(&self, id: ItemId, wanted: &Wanted) -> Placing {
         if !self.catalogue.is_file(id) {
             Placing::Symlink
-        } else if self.base.contains(id) {
+        } else if self.ground.toolchain().contains(id) {
             Placing::Placeholder
         } else if wanted.exposed.contains(id) {
             Placing::Copy
@@ -600,32 +440,12 @@ impl Holdings {
         if (self.catalogue.len() as u64) < limit {
             return;
         }
-        let mut used = self.base.clone();
+        let mut used = self.ground.toolchain().clone();
         used.insert_all(&self.stored);
         for held in &self.trees {
             used.insert_all(&held.items);
         }
         self.catalogue.retain(&used);
-    }
-}
-
-/// Whether a job's entry is what the toolchain has there: a toolchain's times are zero.
-fn same(ours: &EntryKind, declared: &EntryKind) -> bool {
-    match (ours, declared) {
-        (
-            EntryKind::File { digest, size, .. },
-            EntryKind::File {
-                digest: d, size: s, ..
-            },
-        ) => (digest, size) == (d, s),
-        _ => ours == declared,
-    }
-}
-
-fn at_root(path: &AbsPath) -> Refusal {
-    Refusal::Invalid {
-        path: path.clone(),
-        why: "can only be a directory",
     }
 }
 
@@ -638,6 +458,7 @@ fn pages(size: u64) -> u64 {
 mod tests {
     use super::*;
     use crate::id::Digest;
+    use crate::worker::inventory::declaration::WRITABLE_MAX;
 
     const ROOM: Limits = Limits {
         trees: 2,

@@ -195,3 +195,40 @@ impl Trash {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn no_path_leads_through_a_symlink_on_any_kernel() {
+        let space = tempfile::tempdir().unwrap();
+        fs::create_dir_all(space.path().join("a/b")).unwrap();
+        fs::write(space.path().join("a/file"), b"").unwrap();
+        symlink("a", space.path().join("s")).unwrap();
+        symlink("/", space.path().join("a/out")).unwrap();
+        let root = File::open(space.path()).unwrap();
+        for (path, expect) in [
+            ("/", true),
+            ("/a", true),
+            ("/a/b", true),
+            ("/s", false),
+            ("/s/b", false),
+            ("/a/out", false),
+            ("/a/out/etc", false),
+            ("/a/file", false),
+            ("/none", false),
+        ] {
+            let path = AbsPath::parse(path).unwrap();
+            for access in [OFlag::O_PATH, OFlag::O_RDONLY] {
+                let flags = access | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+                let new = open_directory(root.as_fd(), &path, access);
+                let old = open_by_component(root.as_fd(), &path, flags);
+                assert_eq!((new.is_ok(), old.is_ok()), (expect, expect), "{path}");
+            }
+        }
+    }
+}
