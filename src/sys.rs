@@ -14,6 +14,7 @@ use std::process::Command;
 
 use nix::errno::Errno;
 use nix::libc;
+use nix::sys::signal::{SigHandler, Signal, signal};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use nix::unistd::{Gid, Uid};
 
@@ -204,4 +205,72 @@ pub fn interface_address(name: &str) -> io::Result<IpAddr> {
 /// The machine's memory in bytes.
 pub fn memory_bytes() -> u64 {
     nix::sys::sysinfo::sysinfo().map_or(1 << 30, |info| info.ram_total())
+}
+
+/// Sees to it that no capability can ever be gained by `exec`. It takes a capability itself, so it
+/// comes before [`drop_capabilities`] and before any change of user.
+pub fn drop_bounding_set() -> nix::Result<()> {
+    for capability in 0.. {
+        // SAFETY: this option takes numbers only.
+        let dropped = unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) };
+        match Errno::result(dropped) {
+            Ok(_) => {}
+            Err(Errno::EINVAL) => break, // The kernel knows no more of them.
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(())
+}
+
+/// Gives up every capability that this thread has.
+pub fn drop_capabilities() -> nix::Result<()> {
+    #[repr(C)]
+    struct Header {
+        version: u32,
+        pid: i32,
+    }
+    const VERSION_3: u32 = 0x2008_0522;
+    let header = Header {
+        version: VERSION_3,
+        pid: 0,
+    };
+    let none = [0_u32; 6];
+    // SAFETY: the kernel reads the header and, for this version, two sets of three words.
+    Errno::result(unsafe { libc::syscall(libc::SYS_capset, &raw const header, none.as_ptr()) })
+        .map(drop)
+}
+
+/// Gives a signal its default action.
+pub fn default_signal(number: Signal) -> nix::Result<()> {
+    // SAFETY: the default action runs no code of ours.
+    unsafe { signal(number, SigHandler::SigDfl) }.map(drop)
+}
+
+/// A child that has ended.
+#[derive(Clone, Copy, Debug)]
+pub struct EndedChild {
+    /// Its process id.
+    pub pid: i32,
+    /// How it ended, as `wait` has it.
+    pub status: i32,
+    /// CPU time of it and of all descendants that were waited for, in microseconds.
+    pub cpu_us: u64,
+    /// The largest resident set among them, in KiB.
+    pub rss_kib: u64,
+}
+
+/// Any one child that has ended; none when all live, or there are none.
+pub fn wait_any() -> Option<EndedChild> {
+    let mut status = 0;
+    // SAFETY: `rusage` is plain numbers, for which zero is a value.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    // SAFETY: both pointers are to variables that outlive the call.
+    let pid = unsafe { libc::wait4(-1, &mut status, libc::WNOHANG, &mut usage) };
+    let microseconds = |time: libc::timeval| time.tv_sec as u64 * 1_000_000 + time.tv_usec as u64;
+    (pid > 0).then(|| EndedChild {
+        pid,
+        status,
+        cpu_us: microseconds(usage.ru_utime) + microseconds(usage.ru_stime),
+        rss_kib: usage.ru_maxrss as u64,
+    })
 }

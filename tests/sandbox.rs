@@ -26,6 +26,9 @@ use smol::future::block_on;
 /// The environment variable that tells a second run, as an ordinary user, where the binary is.
 const AGAIN: &str = "ICE_TEST_SANDBOX_BINARY";
 
+/// The environment variable that tells a run that it is within a user namespace.
+const NESTED: &str = "ICE_TEST_SANDBOX_NESTED";
+
 /// An ordinary user that owns nothing.
 const NOBODY: u32 = 54321;
 
@@ -79,6 +82,35 @@ fn a_rung_that_does_not_hold_says_why() {
     let failures = block_on(ladder::probe_as(&binary(), &[rung])).unwrap_err();
     assert_eq!(failures.len(), 1);
     assert!(!failures[0].1.is_empty(), "{failures:?}");
+}
+
+#[test]
+fn user_namespaces_that_are_switched_off_are_named() {
+    if impossible_unless_nested() {
+        return;
+    }
+    // The limit belongs to a user namespace, so one of our own can have it at zero.
+    let output = Command::new("unshare")
+        .args(["-Ur", "sh", "-c"])
+        .arg("echo 0 >/proc/sys/user/max_user_namespaces && exec \"$0\" --nocapture --exact \"$1\"")
+        .arg(std::env::current_exe().unwrap())
+        .arg("user_namespaces_that_are_switched_off_are_named")
+        .env(NESTED, "1")
+        .output()
+        .expect("run unshare");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{output:?}");
+    assert!(said.contains("sysctl user.max_user_namespaces"), "{said}");
+}
+
+/// In the nested run, says what the probe says.
+fn impossible_unless_nested() -> bool {
+    if std::env::var_os(NESTED).is_none() {
+        return impossible();
+    }
+    let failures = block_on(ladder::probe_as(&binary(), &[Rung::UserNamespaces])).unwrap_err();
+    println!("{}", failures[0].1);
+    true
 }
 
 #[test]

@@ -68,7 +68,7 @@ pub(super) fn dispatch(ice: Ice, world: &World) -> Result<u8, Box<dyn Error + Se
             daemon::agent::run()?;
         }
         Word::SandboxZygote => sandbox::zygote_main(),
-        Word::SandboxProbe => sandbox::probe_main(),
+        Word::SandboxProbe { .. } => sandbox::probe_main(),
     }
     Ok(0)
 }

@@ -48,7 +48,11 @@ pub(super) enum Word {
     SandboxZygote,
     /// The job that tries out a sandbox.
     #[command(hide = true)]
-    SandboxProbe,
+    SandboxProbe {
+        /// What the sandbox gives its job as arguments.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        words: Vec<OsString>,
+    },
 }
 
 #[derive(Debug, Args)]

@@ -211,6 +211,8 @@ async fn start(config: &DaemonConfig, credentials: &Credentials) -> Result<Node,
     let (port, toolchains, no_remote) = match worker {
         Ok((port, toolchains)) => (port, toolchains, None),
         Err(why) => {
+            // It goes into one line of a log and one of `ice status`.
+            let why = why.split_whitespace().collect::<Vec<_>>().join(" ");
             log::warn!("this node takes no remote jobs: {why}");
             (0, Vec::new(), Some(why))
         }

@@ -37,7 +37,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::prctl;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, signal, sigprocmask};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use nix::sys::stat::{Mode, umask};
@@ -50,7 +50,9 @@ use super::spec::{
 };
 use super::view::{self, Base, refused};
 use crate::frame::{self, Decoder};
-use crate::sys::receive_with_fds;
+use crate::sys::{
+    default_signal, drop_bounding_set, drop_capabilities, receive_with_fds, wait_any,
+};
 
 /// The id that the zygote has within its user namespace. Which one does not matter, as long as it
 /// is not 0: the capabilities of a new namespace would come back with every `exec`.
@@ -216,9 +218,9 @@ impl Zygote {
     /// Reports the jobs whose init is dead. The kernel lets an init be waited for only when
     /// nothing else is left in its pid namespace.
     fn bury(&mut self) {
-        while let Some((pid, _, usage)) = wait_any() {
-            if let Some(mut stream) = self.jobs.remove(&pid) {
-                say(&mut stream, &Report::Gone(cpu_us(&usage)));
+        while let Some(child) = wait_any() {
+            if let Some(mut stream) = self.jobs.remove(&child.pid) {
+                say(&mut stream, &Report::Gone(child.cpu_us));
             }
         }
     }
@@ -257,7 +259,7 @@ fn enter_namespaces(rung: Rung) -> Result<(), Refusal> {
 
 /// What the daemon's starter ignored is not to be ignored by a compiler.
 fn default_signals() -> nix::Result<()> {
-    for number in [
+    [
         Signal::SIGHUP,
         Signal::SIGINT,
         Signal::SIGQUIT,
@@ -268,11 +270,9 @@ fn default_signals() -> nix::Result<()> {
         Signal::SIGTTOU,
         Signal::SIGUSR1,
         Signal::SIGUSR2,
-    ] {
-        // SAFETY: the default action runs no code of ours.
-        unsafe { signal(number, SigHandler::SigDfl) }?;
-    }
-    Ok(())
+    ]
+    .into_iter()
+    .try_for_each(default_signal)
 }
 
 /// `fork` into a new mount and pid namespace.
@@ -403,8 +403,7 @@ impl Init<'_> {
         }
         drop_capabilities().map_err(sandbox("drop the capabilities"))?;
         limit(&launch.limits).map_err(sandbox("set the limits"))?;
-        // SAFETY: the default action runs no code of ours.
-        unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) }.map_err(sandbox("reset SIGPIPE"))?;
+        default_signal(Signal::SIGPIPE).map_err(sandbox("reset SIGPIPE"))?;
         sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)
             .map_err(sandbox("unblock the signals"))?;
         seccompiler::apply_filter(&self.zygote.filter)
@@ -439,38 +438,6 @@ fn pointers(words: &[CString]) -> Vec<*const libc::c_char> {
         .collect()
 }
 
-/// No capability can come back; needs the right to say so, thus comes before the next.
-fn drop_bounding_set() -> nix::Result<()> {
-    for capability in 0.. {
-        // SAFETY: this option takes numbers only.
-        let dropped = unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) };
-        match Errno::result(dropped) {
-            Ok(_) => {}
-            Err(Errno::EINVAL) => break, // The kernel knows no more of them.
-            Err(errno) => return Err(errno),
-        }
-    }
-    Ok(())
-}
-
-/// Gives up every capability.
-fn drop_capabilities() -> nix::Result<()> {
-    #[repr(C)]
-    struct Header {
-        version: u32,
-        pid: i32,
-    }
-    const VERSION_3: u32 = 0x2008_0522;
-    let header = Header {
-        version: VERSION_3,
-        pid: 0,
-    };
-    let none = [0_u32; 6];
-    // SAFETY: the kernel reads the header and, for this version, two sets of three words.
-    Errno::result(unsafe { libc::syscall(libc::SYS_capset, &raw const header, none.as_ptr()) })
-        .map(drop)
-}
-
 fn limit(limits: &Limits) -> nix::Result<()> {
     for (resource, most) in [
         (Resource::RLIMIT_AS, limits.address_space_bytes),
@@ -503,14 +470,14 @@ fn watch(
     deadline: Instant,
 ) -> Option<(Ended, Consumed)> {
     loop {
-        while let Some((pid, status, usage)) = wait_any() {
-            if pid == program {
+        while let Some(child) = wait_any() {
+            if child.pid == program {
                 let consumed = Consumed {
-                    cpu_us: cpu_us(&usage),
-                    rss_kib: usage.ru_maxrss as u64,
+                    cpu_us: child.cpu_us,
+                    rss_kib: child.rss_kib,
                     ..Consumed::default()
                 };
-                return Some((ended(status), consumed));
+                return Some((ended(child.status), consumed));
             }
         }
         let left = deadline.saturating_duration_since(Instant::now());
@@ -542,21 +509,6 @@ fn ended(status: i32) -> Ended {
         libc::SIGXCPU => Ended::TimedOut,
         signal => Ended::Signalled(signal),
     }
-}
-
-/// A child that has ended: its pid, its status, what it used.
-fn wait_any() -> Option<(i32, i32, libc::rusage)> {
-    let mut status = 0;
-    // SAFETY: `rusage` is plain numbers, for which zero is a value.
-    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
-    // SAFETY: both pointers are to variables that outlive the call.
-    let pid = unsafe { libc::wait4(-1, &mut status, libc::WNOHANG, &mut usage) };
-    (pid > 0).then_some((pid, status, usage))
-}
-
-fn cpu_us(usage: &libc::rusage) -> u64 {
-    let microseconds = |time: libc::timeval| time.tv_sec as u64 * 1_000_000 + time.tv_usec as u64;
-    microseconds(usage.ru_utime) + microseconds(usage.ru_stime)
 }
 
 /// Reads one message. Its sender is the daemon: when it is gone, there is nobody to tell.

@@ -17,7 +17,7 @@ pub const SPEC_BYTES_MAX: usize = 32 << 20;
 /// The largest [`Launch`]: a command line and an environment, as the kernel limits them, and room.
 pub const LAUNCH_BYTES_MAX: usize = 16 << 20;
 
-/// The largest [`Report`]: a sentence.
+/// The largest report of a zygote or an init: a sentence.
 pub const REPORT_BYTES_MAX: usize = 16 << 10;
 
 /// What one zygote serves: one toolchain, on one rung of the ladder.
