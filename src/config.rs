@@ -3,7 +3,6 @@
 //! Options, environment and defaults meet in `cli::resolve`; here are the results, and the rules
 //! for defaults and sizes, from arguments alone.
 
-use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 /// Why a configuration can't be made.
@@ -97,13 +96,6 @@ pub enum KeyAction {
     Create,
     /// Take over the key in this file, or on standard input.
     Import(Option<PathBuf>),
-}
-
-/// What an internal process is told by the one that starts it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct InternalConfig {
-    /// Its arguments, in a form that the two agree on.
-    pub arguments: Vec<OsString>,
 }
 
 /// To which cluster a process belongs.

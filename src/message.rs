@@ -30,8 +30,7 @@ pub const CHUNK_BYTES_MAX: usize = 256 << 10;
 // ---------------------------------------------------------------------------------------------
 // Client and submitter
 
-/// A client's only message: a compiler was called. It travels with the client's standard output
-/// and standard error as file descriptors.
+/// A client's only message: a compiler was called.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Call {
     /// [`PROTOCOL`] of the client: a daemon of another version answers [`Answer::Local`].
@@ -54,6 +53,16 @@ pub struct Call {
     pub niceness: i8,
 }
 
+impl Call {
+    /// The value of a variable in the client's environment.
+    pub fn variable(&self, name: &str) -> Option<&Bytes> {
+        self.env
+            .iter()
+            .find(|(other, _)| &other[..] == name.as_bytes())
+            .map(|(_, value)| value)
+    }
+}
+
 /// What a client wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum CallKind {
@@ -69,6 +78,14 @@ pub enum Answer {
     /// The call was understood. It comes at once; a client that does not see it within a second
     /// runs the compiler itself.
     Accepted,
+    /// The compiler printed this. The client writes it, so that a terminal that does not read
+    /// holds up its own client and nobody else.
+    Output {
+        /// 1 for standard output, 2 for standard error.
+        stream: u8,
+        /// What it printed.
+        data: Bytes,
+    },
     /// The compile was done remotely and its files are in place: exit so.
     Exit {
         /// The compiler's exit status.
@@ -171,9 +188,9 @@ pub struct JobSpec {
     pub job: JobId,
     /// The lease under which it runs.
     pub lease: LeaseId,
-    /// Whose job it is, unique among the submitters of a node. Trees are never shared between
-    /// two of them (the worker adds the node's name, which the submitter can't choose freely).
-    pub tenant: Bytes,
+    /// Whose job it is: a random number that a submitter draws when it starts and tells nobody but
+    /// its workers. Trees are never shared between two submitters, and none can pose as another.
+    pub tenant: [u8; 16],
     /// The toolchain that compiles it.
     pub toolchain: Digest,
     /// The program to execute: a path within the toolchain.
@@ -544,7 +561,12 @@ pub enum ToNode {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FromNode {
     /// As from the scheduler.
-    Grant(Grant),
+    Grant {
+        /// The lease.
+        grant: Grant,
+        /// Whether it is for the submitter's own machine: the job is compiled locally under it.
+        own: bool,
+    },
     /// As from the scheduler; also when there is no scheduler.
     Deny {
         /// Which request.

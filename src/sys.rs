@@ -1,8 +1,130 @@
-//! Safe wrappers of system calls that neither the standard library nor nix has a safe word for.
-#![allow(unsafe_code)] // This is the file for it: each block says why it is sound.
+//! Safe wrappers of the few system calls that nix leaves unsafe or does not have.
+//!
+//! One of two files that may say `unsafe`. Each function is complete in itself: no caller has to
+//! know more than its signature says.
+
+#![allow(unsafe_code)] // This is the file that the lint points to.
+
+use std::ffi::CStr;
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 
 use nix::errno::Errno;
 use nix::libc;
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
+use nix::unistd::{Gid, Uid};
+
+/// The most descriptors that are accepted with one message.
+pub const RECEIVED_FDS_MAX: usize = 4;
+
+/// Receives bytes and the descriptors that travel with them; each is closed on `exec`. Descriptors
+/// beyond [`RECEIVED_FDS_MAX`] are dropped by the kernel. Zero bytes are the end of the stream.
+pub fn receive_with_fds(
+    socket: BorrowedFd<'_>,
+    bytes: &mut [u8],
+) -> nix::Result<(usize, Vec<OwnedFd>)> {
+    let mut space = nix::cmsg_space!([i32; RECEIVED_FDS_MAX]);
+    let mut pieces = [io::IoSliceMut::new(bytes)];
+    let message = recvmsg::<()>(
+        socket.as_raw_fd(),
+        &mut pieces,
+        Some(&mut space),
+        MsgFlags::MSG_CMSG_CLOEXEC,
+    )?;
+    let mut fds = Vec::new();
+    for control in message.cmsgs()? {
+        if let ControlMessageOwned::ScmRights(received) = control {
+            for fd in received {
+                // SAFETY: the kernel has just made this descriptor for us, and nobody else knows
+                // of it.
+                fds.push(unsafe { OwnedFd::from_raw_fd(fd) });
+            }
+        }
+    }
+    Ok((message.bytes, fds))
+}
+
+/// A detached copy of the mount that `path` (below `directory`; empty: `directory` itself) lies
+/// on, with `path` as its root: what `mount --bind` copies, before it is attached anywhere.
+pub fn open_tree(directory: BorrowedFd<'_>, path: &CStr, recursive: bool) -> nix::Result<OwnedFd> {
+    let mut flags = libc::OPEN_TREE_CLONE
+        | libc::OPEN_TREE_CLOEXEC
+        | (libc::AT_EMPTY_PATH | libc::AT_SYMLINK_NOFOLLOW) as libc::c_uint;
+    if recursive {
+        flags |= libc::AT_RECURSIVE as libc::c_uint;
+    }
+    // SAFETY: `path` is a C string that outlives the call, which writes no memory of ours.
+    let fd = Errno::result(unsafe {
+        libc::syscall(
+            libc::SYS_open_tree,
+            directory.as_raw_fd(),
+            path.as_ptr(),
+            flags,
+        )
+    })?;
+    // SAFETY: the kernel has just made this descriptor for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
+
+/// Attaches a detached mount at `path` below `directory` (empty: at `directory` itself). The last
+/// component is not followed when it is a symlink.
+pub fn move_mount(
+    mount: BorrowedFd<'_>,
+    directory: BorrowedFd<'_>,
+    path: &CStr,
+) -> nix::Result<()> {
+    const F_EMPTY_PATH: libc::c_uint = 0x4;
+    const T_EMPTY_PATH: libc::c_uint = 0x40;
+    // SAFETY: both paths are C strings that outlive the call, which writes no memory of ours.
+    Errno::result(unsafe {
+        libc::syscall(
+            libc::SYS_move_mount,
+            mount.as_raw_fd(),
+            c"".as_ptr(),
+            directory.as_raw_fd(),
+            path.as_ptr(),
+            F_EMPTY_PATH | T_EMPTY_PATH,
+        )
+    })
+    .map(drop)
+}
+
+/// Restricts a mount and all below it: set-user-id bits and device nodes mean nothing there, and
+/// with `read_only` nothing can be written. It only ever adds restrictions, so mounts that a
+/// user namespace inherited locked can be restricted further.
+pub fn restrict_mount(mount: BorrowedFd<'_>, read_only: bool, devices: bool) -> nix::Result<()> {
+    #[repr(C)]
+    struct MountAttr {
+        set: u64,
+        clear: u64,
+        propagation: u64,
+        user_namespace: u64,
+    }
+    const READ_ONLY: u64 = 0x1;
+    const NO_SUID: u64 = 0x2;
+    const NO_DEVICES: u64 = 0x4;
+    let attr = MountAttr {
+        set: NO_SUID | if read_only { READ_ONLY } else { 0 } | if devices { 0 } else { NO_DEVICES },
+        clear: 0,
+        propagation: 0,
+        user_namespace: 0,
+    };
+    // SAFETY: the kernel reads `attr`, whose size it is told, and an empty C string.
+    Errno::result(unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            mount.as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH | libc::AT_RECURSIVE,
+            &raw const attr,
+            size_of::<MountAttr>(),
+        )
+    })
+    .map(drop)
+}
 
 /// The niceness of this process; 0 when the kernel does not tell.
 pub fn niceness() -> i8 {
@@ -14,4 +136,72 @@ pub fn niceness() -> i8 {
         return 0;
     }
     i8::try_from(niceness).unwrap_or(0)
+}
+
+/// Lets the command run under this umask.
+pub fn set_umask_of(command: &mut Command, umask: u32) {
+    // SAFETY: umask is async-signal-safe and can't fail; nothing is allocated.
+    unsafe {
+        command.pre_exec(move || {
+            libc::umask(umask as libc::mode_t);
+            Ok(())
+        });
+    }
+}
+
+/// Lets the command run as this user, with these groups and no others. Needs root.
+pub fn become_user(command: &mut Command, uid: Uid, gid: Gid, groups: Vec<Gid>) {
+    // SAFETY: three system calls over memory that is ready; nothing is allocated.
+    unsafe {
+        command.pre_exec(move || {
+            nix::unistd::setgroups(&groups)?;
+            nix::unistd::setgid(gid)?;
+            nix::unistd::setuid(uid)?;
+            Ok(())
+        });
+    }
+}
+
+/// The supplementary groups of the process at the other end of a unix socket, when it connected.
+pub fn peer_groups(socket: BorrowedFd<'_>) -> nix::Result<Vec<Gid>> {
+    // Linux allows 65536 groups; nobody has more than a few hundred, and who has more compiles
+    // with those that fit.
+    let mut groups = vec![0 as libc::gid_t; 1024];
+    let mut bytes = size_of_val(&groups[..]) as libc::socklen_t;
+    // SAFETY: the kernel writes at most `bytes` bytes to `groups` and says how many it wrote.
+    Errno::result(unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PEERGROUPS,
+            groups.as_mut_ptr().cast(),
+            &raw mut bytes,
+        )
+    })?;
+    groups.truncate(bytes as usize / size_of::<libc::gid_t>());
+    Ok(groups.into_iter().map(Gid::from_raw).collect())
+}
+
+/// The first address of a network interface.
+pub fn interface_address(name: &str) -> io::Result<IpAddr> {
+    let of_interface = nix::ifaddrs::getifaddrs()?.filter(|entry| entry.interface_name == name);
+    let mut addresses = of_interface.filter_map(|entry| {
+        let address = entry.address?;
+        let four = address
+            .as_sockaddr_in()
+            .map(|address| IpAddr::V4(address.ip()));
+        four.or_else(|| {
+            address
+                .as_sockaddr_in6()
+                .map(|address| IpAddr::V6(address.ip()))
+        })
+    });
+    addresses
+        .next()
+        .ok_or_else(|| io::Error::other("there is no such interface, or it has no address"))
+}
+
+/// The machine's memory in bytes.
+pub fn memory_bytes() -> u64 {
+    nix::sys::sysinfo::sysinfo().map_or(1 << 30, |info| info.ram_total())
 }

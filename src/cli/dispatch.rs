@@ -1,6 +1,12 @@
 //! From a word to its role.
 
 use std::error::Error;
+use std::ffi::OsStr;
+use std::io::{self, Read, Write};
+use std::net::{Ipv6Addr, SocketAddr};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+use std::time::Duration;
 
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
@@ -9,16 +15,29 @@ use nix::unistd::{Pid, daemon, getppid};
 use super::options::{Ice, Word};
 use super::resolve::World;
 use super::{log_output, run, symlinks};
-use crate::client::{self, Invocation};
+use crate::client::{self, Invocation, Variables};
 use crate::config::{
-    BuildNativeConfig, DaemonConfig, InternalConfig, KeyConfig, ProcessConfig, SchedulerConfig,
-    StatusConfig,
+    BuildNativeConfig, KeyAction, KeyConfig, ProcessConfig, SchedulerConfig, StatusConfig,
 };
+use crate::daemon::link::host_and_port;
 use crate::id::Bytes;
+use crate::key::{ClusterKey, Credentials, KeyError};
+use crate::masquerade::{self, Language};
 use crate::message::CallKind;
+use crate::scheduler::ServerConfig;
+use crate::toolchain::archive::{self, Compression};
+use crate::{daemon, discover, sandbox, scheduler, signal, status};
 
 /// What a role returns: it has said all it has to say, or this is to be said.
-type Done = Result<(), Box<dyn Error + Send + Sync>>;
+type Done = Result<(), Failure>;
+
+type Failure = Box<dyn Error + Send + Sync>;
+
+/// Where a scheduler listens unless it is told otherwise.
+const SCHEDULER_PORT: u16 = 8765;
+
+/// How long `ice status` looks for a scheduler.
+const DISCOVERY_WAIT: Duration = Duration::from_secs(2);
 
 /// Runs what was asked for and returns the exit status.
 pub(super) fn dispatch(ice: Ice, world: &World) -> Result<u8, Box<dyn Error + Send + Sync>> {
@@ -31,12 +50,13 @@ pub(super) fn dispatch(ice: Ice, world: &World) -> Result<u8, Box<dyn Error + Se
         Word::Daemon(options) => {
             let config = world.daemon(options)?;
             settle(&config.process)?;
-            node(config)?;
+            daemon::run(config)?;
         }
         Word::Status(options) => status(world.status(options)?)?,
-        Word::BuildNative(options) => build_native(BuildNativeConfig {
-            compiler: options.compiler,
-        })?,
+        Word::BuildNative(options) => {
+            let compiler = options.compiler;
+            build_native(BuildNativeConfig { compiler }, world)?;
+        }
         Word::Key(options) => key(world.key(options)?)?,
         Word::Run(options) => return run::run(options.command, world),
         Word::Local(options) => {
@@ -46,12 +66,12 @@ pub(super) fn dispatch(ice: Ice, world: &World) -> Result<u8, Box<dyn Error + Se
             }));
         }
         Word::Symlinks(options) => symlinks::print(&world.cwd.join(options.directory))?,
-        Word::Agent(options) => agent(InternalConfig {
-            arguments: options.arguments,
-        })?,
-        Word::SandboxZygote(options) => sandbox_zygote(InternalConfig {
-            arguments: options.arguments,
-        })?,
+        Word::Agent => {
+            log_output::start(&ProcessConfig::default())?;
+            daemon::agent::run()?;
+        }
+        Word::SandboxZygote => sandbox::zygote_main(),
+        Word::SandboxProbe => sandbox::probe_main(),
     }
     Ok(0)
 }
@@ -72,36 +92,107 @@ fn settle(process: &ProcessConfig) -> Done {
     Ok(())
 }
 
-// The roles. Each line here is where a role is called from, and the only one.
-
-fn scheduler(_config: SchedulerConfig) -> Done {
-    Err(not_built_in("the scheduler"))
+fn scheduler(config: SchedulerConfig) -> Done {
+    let credentials = Credentials::of(&config.cluster, true)?;
+    let stops = signal::stops()?;
+    smol::block_on(scheduler::serve(
+        ServerConfig {
+            port: config.port,
+            netname: config.cluster.netname,
+            credentials,
+            bind: Ipv6Addr::UNSPECIFIED.into(),
+        },
+        async {
+            let _ = stops.recv().await;
+        },
+    ))
+    .map_err(|error| format!("listen at port {}: {error}", config.port).into())
 }
 
-fn node(_config: DaemonConfig) -> Done {
-    Err(not_built_in("the daemon"))
+fn status(config: StatusConfig) -> Done {
+    let credentials = Credentials::of(&config.cluster, false)?;
+    let netname = config.cluster.netname;
+    let text = smol::block_on(async {
+        let address = find_scheduler(config.scheduler, &credentials, &netname).await?;
+        status::status(address, &credentials, config.json)
+            .await
+            .map_err(Failure::from)
+    })?;
+    // Whoever pipes it to `head` has seen what he wanted.
+    let _ = io::stdout().write_all(text.as_bytes());
+    Ok(())
 }
 
-fn status(_config: StatusConfig) -> Done {
-    Err(not_built_in("the status"))
+/// The scheduler that is named, or the one that answers.
+async fn find_scheduler(
+    named: Option<String>,
+    credentials: &Credentials,
+    netname: &str,
+) -> Result<SocketAddr, Failure> {
+    let Some(named) = named else {
+        let key = credentials.datagram_key();
+        let found = discover::find(&key, netname, SCHEDULER_PORT, DISCOVERY_WAIT).await?;
+        return found.into_iter().next().ok_or_else(|| {
+            format!(
+                "no scheduler of {netname:?} answers on UDP port {SCHEDULER_PORT} within {DISCOVERY_WAIT:?}: \
+                 start `ice scheduler`, or name its machine with --scheduler"
+            )
+            .into()
+        });
+    };
+    let (host, port) = host_and_port(&named, SCHEDULER_PORT)
+        .ok_or_else(|| format!("{named:?} is no HOST and no HOST:PORT"))?;
+    let mut addresses = smol::net::resolve((host, port))
+        .await
+        .map_err(|error| format!("look up {host}: {error}"))?;
+    addresses
+        .pop()
+        .ok_or_else(|| format!("{host} has no address").into())
 }
 
-fn build_native(_config: BuildNativeConfig) -> Done {
-    Err(not_built_in("making toolchain archives"))
+fn build_native(config: BuildNativeConfig, world: &World) -> Done {
+    let search_path = world.variables.get(OsStr::new("PATH"));
+    let search_path = search_path.map(|path| path.as_bytes()).unwrap_or_default();
+    let named = config.compiler.unwrap_or_else(|| PathBuf::from("gcc"));
+    let command = Bytes::from(named.as_path());
+    let language = masquerade::language(&command).unwrap_or(Language::C);
+    let variables = Variables::of_this_process();
+    let found = client::lookup::compiler(&command, language, &variables, &world.cwd);
+    let compiler = found
+        .ok_or_else(|| format!("there is no {} in PATH", named.display()))?
+        .path;
+    let compression = world.variables.get(OsStr::new("ICECC_ENV_COMPRESSION"));
+    let compression =
+        Compression::parse(compression.map(|name| name.as_bytes()).unwrap_or_default())?;
+    let archive = archive::build_native(compiler.as_path(), search_path, compression, &world.cwd)?;
+    println!("{}", archive.display());
+    Ok(())
 }
 
-fn key(_config: KeyConfig) -> Done {
-    Err(not_built_in("the cluster key"))
-}
-
-fn agent(_config: InternalConfig) -> Done {
-    Err(not_built_in("the agent"))
-}
-
-fn sandbox_zygote(_config: InternalConfig) -> Done {
-    Err(not_built_in("the sandbox"))
-}
-
-fn not_built_in(what: &str) -> Box<dyn Error + Send + Sync> {
-    format!("{what} is not built in").into()
+fn key(config: KeyConfig) -> Done {
+    let path = &config.key_file;
+    match config.action {
+        KeyAction::Show => println!("{}", ClusterKey::read(path)?.reveal()),
+        KeyAction::Create => {
+            let (_, made) = ClusterKey::read_or_create(path)?;
+            if !made {
+                return Err(format!("there is a key in {} already", path.display()).into());
+            }
+            println!("made a new key in {}", path.display());
+        }
+        KeyAction::Import(from) => {
+            let key = match from {
+                Some(from) => ClusterKey::read(&from)?,
+                None => {
+                    let mut text = String::new();
+                    io::stdin().take(4096).read_to_string(&mut text)?;
+                    ClusterKey::parse(&text)
+                        .ok_or_else(|| KeyError::Malformed("standard input".to_owned()))?
+                }
+            };
+            key.install(path)?;
+            println!("the key is in {} now; restart what uses it", path.display());
+        }
+    }
+    Ok(())
 }

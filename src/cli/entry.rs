@@ -26,6 +26,7 @@ pub(super) const WORDS: &[&str] = &[
     "symlinks",
     "agent",
     "sandbox-zygote",
+    "sandbox-probe",
     "help",
 ];
 

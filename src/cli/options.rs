@@ -42,10 +42,13 @@ pub(super) enum Word {
     Symlinks(SymlinksOptions),
     /// The submitter of one user beside a system daemon.
     #[command(hide = true)]
-    Agent(InternalOptions),
+    Agent,
     /// The process that starts compilers in their sandboxes.
     #[command(hide = true)]
-    SandboxZygote(InternalOptions),
+    SandboxZygote,
+    /// The job that tries out a sandbox.
+    #[command(hide = true)]
+    SandboxProbe,
 }
 
 #[derive(Debug, Args)]
@@ -171,12 +174,6 @@ pub(super) struct SymlinksOptions {
     /// Where; it is made when it is not there.
     #[arg(value_name = "DIRECTORY")]
     pub(super) directory: PathBuf,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct InternalOptions {
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-    pub(super) arguments: Vec<OsString>,
 }
 
 /// What says to which cluster a process belongs.

@@ -1,5 +1,6 @@
 //! A compiler call, from the name it was made under to its exit status.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -11,6 +12,7 @@ use super::lookup::{self, Program};
 use super::socket::{self, Submitter, SubmitterError};
 use super::story::Story;
 use super::variables::{LEVEL_OF_A_COMMAND, LEVEL_OF_A_COMPILER, SAFEGUARD, Variables};
+use crate::args;
 use crate::id::Bytes;
 use crate::masquerade::{self, Language};
 use crate::message::{Answer, Call, CallKind, PROTOCOL, Report};
@@ -97,7 +99,7 @@ fn compile(
     let at_once = match mode.as_deref() {
         _ if variables.level() >= LEVEL_OF_A_COMPILER => Some(Reason::Nested),
         Some(b"disable") => Some(Reason::Disabled),
-        _ if runs_at_once(&argv) => Some(Reason::AtOnce),
+        _ if args::runs_at_once(&argv) => Some(Reason::AtOnce),
         // A directory that is gone: the compiler knows best what to say to that.
         _ if cwd.is_err() => Some(Reason::AtOnce),
         _ => None,
@@ -113,7 +115,15 @@ fn compile(
     let places = socket::places(&variables);
     let call = call(kind, &program, &argv, local.level, here, variables);
     match ask(&places, &call, began + PATIENCE) {
-        Ok((_, Outcome::Exit { status, report })) => {
+        Ok((
+            _,
+            Outcome::Exit {
+                status,
+                report,
+                printed,
+            },
+        )) => {
+            print(&printed);
             story.tell(|| format!("compiled by {:?}, exit status {status}", report.node));
             if let Some(path) = &log_path {
                 let wall = began.elapsed();
@@ -180,8 +190,14 @@ fn run_command(invocation: &Invocation, variables: Variables) -> u8 {
 
 /// The submitter's last word.
 enum Outcome {
-    Exit { status: u8, report: Report },
-    Local { report: Report },
+    Exit {
+        status: u8,
+        report: Report,
+        printed: Vec<(u8, Bytes)>,
+    },
+    Local {
+        report: Report,
+    },
 }
 
 /// Makes the call and waits for its outcome; only the acknowledgement has a deadline.
@@ -200,13 +216,40 @@ fn ask(
             ));
         }
     }
-    match submitter.answer(None)? {
-        Answer::Exit { status, report } => Ok((submitter, Outcome::Exit { status, report })),
-        Answer::Local { report } => Ok((submitter, Outcome::Local { report })),
-        Answer::Accepted => Err(SubmitterError::Garbage(
-            "a second acknowledgement".to_owned(),
-        )),
+    // What was printed waits for the last word: should that never come, the compiler runs here and
+    // prints it itself.
+    let mut printed = Vec::new();
+    loop {
+        match submitter.answer(None)? {
+            Answer::Output { stream, data } => printed.push((stream, data)),
+            Answer::Exit { status, report } => {
+                let outcome = Outcome::Exit {
+                    status,
+                    report,
+                    printed,
+                };
+                return Ok((submitter, outcome));
+            }
+            Answer::Local { report } => return Ok((submitter, Outcome::Local { report })),
+            Answer::Accepted => {
+                return Err(SubmitterError::Garbage(
+                    "a second acknowledgement".to_owned(),
+                ));
+            }
+        }
     }
+}
+
+/// Prints what the compiler printed elsewhere. A reader who has gone away misses nothing that he
+/// would not have missed here.
+fn print(printed: &[(u8, Bytes)]) {
+    for (stream, data) in printed {
+        let _ = match stream {
+            1 => std::io::stdout().write_all(data),
+            _ => std::io::stderr().write_all(data),
+        };
+    }
+    let _ = std::io::stdout().flush();
 }
 
 fn call(
@@ -249,14 +292,6 @@ fn reason_of(error: &SubmitterError) -> Reason {
         SubmitterError::Lost | SubmitterError::Io(_) => Reason::LostDaemon,
         SubmitterError::Garbage(_) => Reason::GarbledDaemon,
     }
-}
-
-/// Whether the call compiles nothing, so that asking anybody would only delay it.
-fn runs_at_once(argv: &[Bytes]) -> bool {
-    // Without a file there is nothing to compile: `--version`, `-dumpmachine`, `-print-search-dirs`.
-    argv.iter()
-        .skip(1)
-        .all(|argument| argument.starts_with(b"-") && argument.len() > 1)
 }
 
 fn not_found(command: &Bytes) -> u8 {

@@ -3,7 +3,7 @@
 //! Every step before the acknowledgement has the same deadline, and none of them blocks: a daemon
 //! that hangs must cost a build a second per call at most, and never the build.
 
-use std::io::{self, IoSlice};
+use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -12,16 +12,12 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, connect, recv, sendmsg,
-    socket,
+    AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr, connect, recv, send, socket,
 };
 
 use super::variables::Variables;
 use crate::frame::{Decoder, FrameError, encode};
 use crate::message::{Answer, CALL_BYTES_MAX, Call};
-
-/// An answer is small: a status and a few words for the job log, with one path among them.
-const ANSWER_BYTES_MAX: usize = 64 << 10;
 
 /// The slot's descriptor goes out of the way of the small numbers that a program may take for a
 /// jobserver's.
@@ -94,7 +90,7 @@ pub fn reach(places: &[PathBuf], deadline: Instant) -> Result<Submitter, Submitt
             Ok(socket) => {
                 return Ok(Submitter {
                     socket,
-                    decoder: Decoder::new(ANSWER_BYTES_MAX),
+                    decoder: Decoder::new(CALL_BYTES_MAX),
                 });
             }
             Err(Errno::ETIMEDOUT) => return Err(SubmitterError::Silent),
@@ -109,26 +105,18 @@ pub fn reach(places: &[PathBuf], deadline: Instant) -> Result<Submitter, Submitt
 }
 
 impl Submitter {
-    /// Sends the call with this process's standard output and standard error.
+    /// Sends the call.
     pub fn send(&self, call: &Call, deadline: Instant) -> Result<(), SubmitterError> {
         let mut bytes = Vec::with_capacity(16 << 10);
         encode(call, CALL_BYTES_MAX, &mut bytes)?;
-        let streams = [1, 2];
-        let mut rights = Some(ControlMessage::ScmRights(&streams));
         let mut sent = 0;
         while sent < bytes.len() {
-            let piece = [IoSlice::new(&bytes[sent..])];
-            match sendmsg::<()>(
+            match send(
                 self.socket.as_raw_fd(),
-                &piece,
-                rights.as_slice(),
+                &bytes[sent..],
                 MsgFlags::MSG_NOSIGNAL,
-                None,
             ) {
-                Ok(count) => {
-                    sent += count;
-                    rights = None;
-                }
+                Ok(count) => sent += count,
                 Err(Errno::EAGAIN) => self.wait_for(PollFlags::POLLOUT, Some(deadline))?,
                 Err(Errno::EINTR) => {}
                 Err(errno) => return Err(errno.into()),

@@ -1,1 +1,22 @@
-//! To come.
+//! The include scanner of the submitter: from a compile's main file and search list to the set of
+//! every file, symlink and directory that the compiler could open, without running a preprocessor.
+//!
+//! The set is over-approximated (conditionals are ignored, every branch is taken) and nothing may
+//! be missing from it; where that can't be promised the scan is declined with a reason. A superset
+//! is harmless: whatever is shipped stands at the same place here, so that a lookup on the worker
+//! finds what it would find here, as long as the *first* match of every lookup is among it.
+//!
+//! [`directives`] reads one file's text, [`search`] the compiler's own words about where it looks,
+//! [`computed`] expands macros in `#include`s, [`places`] remembers what stands where, [`graph`]
+//! walks, [`watch`] is the only file here that touches a disk.
+
+pub mod computed;
+pub mod directives;
+pub mod graph;
+pub mod places;
+pub mod search;
+pub mod watch;
+
+pub use graph::{Decline, EntryNumber, Family, Forced, Graph, Language, Listed, Scan, ScanRequest};
+pub use search::SearchList;
+pub use watch::{Limits, Scanner};

@@ -1,1 +1,19 @@
-//! To come.
+//! Places jobs; never sees sources or objects.
+//!
+//! [`state`] is the pure core: events in, actions out. The rules lie beside it, one noun a file;
+//! [`server`] is the only part that knows sockets and clocks.
+
+pub mod admission;
+pub mod lease;
+pub mod node;
+pub mod policy;
+pub mod queue;
+pub mod server;
+pub mod speed;
+pub mod state;
+#[cfg(test)]
+mod stories;
+pub mod suspicion;
+
+pub use server::{Server, ServerConfig, serve};
+pub use state::{Action, Core, Event, PeerId};

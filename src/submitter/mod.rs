@@ -1,1 +1,16 @@
-//! To come.
+//! The life of a job on the machine that wants it: classify, place, send, commit.
+//!
+//! Works with the rights of the user who compiles: it reads his sources and writes his objects.
+//! Knows no scheduler; [`placement`] asks the node.
+
+pub mod attempt;
+pub mod client;
+pub mod course;
+pub mod environment;
+pub mod inputs;
+pub mod job;
+pub mod output;
+pub mod placement;
+pub mod pool;
+pub mod preprocess;
+pub mod spelling;

@@ -1,0 +1,219 @@
+//! What a daemon that root started keeps root's rights for: to give each user an agent.
+//!
+//! It accepts clients, asks the kernel who they are, and hands each one's socket to the agent of
+//! that user, which it starts when there is none. The agents' lines to the node go through
+//! here once, as a socket pair. It reads nothing that a client sends, opens no network socket,
+//! and blocks: accepting and passing on is all that there is to do.
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::io::{self, IoSlice};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::{env, fs};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{
+    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, getsockopt, sendmsg,
+    socketpair, sockopt,
+};
+use nix::unistd::{Gid, Uid, User};
+
+use crate::config::DaemonConfig;
+use crate::key::{ClusterKey, Credentials};
+use crate::sys;
+
+/// Tells a child that its standard input is the socket to its broker.
+const CHILD_VARIABLE: &str = "_ICE_BROKER";
+
+/// Users who are served at a time. Each has a process of some MB; who comes later compiles locally.
+const AGENTS_MAX: usize = 256;
+
+/// Users that nobody is: names to be tried for the node when `--user` is not given.
+const USERS: [&str; 2] = ["ice", "nobody"];
+
+type Failure = Box<dyn Error + Send + Sync>;
+
+/// Whether this process was started by a broker.
+pub fn is_child() -> bool {
+    env::var_os(CHILD_VARIABLE).is_some()
+}
+
+/// Runs until the node ends or a signal comes.
+pub fn run(config: &DaemonConfig) -> Result<(), Failure> {
+    let user = node_user(config.user.as_deref())?;
+    let key = match Credentials::of(&config.cluster, true)? {
+        Credentials::Key(key) => Some(key),
+        Credentials::Open => None,
+    };
+    own_directory(&config.cache_dir, &user)?;
+    let listener = listen(&config.socket)?;
+    let mut broker = Broker {
+        node: spawn_node(&user, &key)?,
+        key,
+        agents: BTreeMap::new(),
+    };
+    log::info!(
+        "the node runs as {}; clients connect at {}",
+        user.name,
+        config.socket.display()
+    );
+    loop {
+        // The node says nothing on its line; it becomes readable when the node is gone. A broker
+        // that is killed needs no clean-up: every child sees its own line close.
+        let mut watched = [
+            PollFd::new(listener.as_fd(), PollFlags::POLLIN),
+            PollFd::new(broker.node.line.as_fd(), PollFlags::POLLIN),
+        ];
+        match poll(&mut watched, PollTimeout::NONE) {
+            Err(nix::errno::Errno::EINTR) => continue,
+            other => other?,
+        };
+        let (client, node) = (watched[0].any(), watched[1].any());
+        if node == Some(true) {
+            let status = broker.node.child.wait()?;
+            return Err(format!("the node ended: {status}").into());
+        }
+        if client == Some(true) {
+            let served = listener
+                .accept()
+                .and_then(|(client, _)| broker.serve(client));
+            if let Err(error) = served {
+                log::warn!("a client is left to itself: {error}");
+            }
+        }
+    }
+}
+
+/// A process that was started here, and the socket to it.
+struct Started {
+    child: Child,
+    line: OwnedFd,
+}
+
+struct Broker {
+    node: Started,
+    key: Option<Arc<ClusterKey>>,
+    agents: BTreeMap<u32, Started>,
+}
+
+impl Broker {
+    fn serve(&mut self, client: UnixStream) -> io::Result<()> {
+        let who = getsockopt(&client, sockopt::PeerCredentials)?;
+        self.agents
+            .retain(|_, agent| !matches!(agent.child.try_wait(), Ok(Some(_)) | Err(_)));
+        if let Some(agent) = self.agents.get(&who.uid()) {
+            if pass(&agent.line, b"C", &client).is_ok() {
+                return Ok(());
+            }
+            self.agents.remove(&who.uid());
+        }
+        if self.agents.len() >= AGENTS_MAX {
+            return Err(io::Error::other(format!(
+                "{AGENTS_MAX} users are being served"
+            )));
+        }
+        let groups = sys::peer_groups(client.as_fd())?;
+        let agent = self.spawn_agent(Uid::from_raw(who.uid()), Gid::from_raw(who.gid()), groups)?;
+        pass(&agent.line, b"C", &client)?;
+        self.agents.insert(who.uid(), agent);
+        Ok(())
+    }
+
+    fn spawn_agent(&self, uid: Uid, gid: Gid, groups: Vec<Gid>) -> io::Result<Started> {
+        let mut command = Command::new("/proc/self/exe");
+        command.arg("agent");
+        sys::become_user(&mut command, uid, gid, groups);
+        let agent = spawn(command)?;
+        // The agent's line to the node: one end to each.
+        let (to_node, to_agent) = UnixStream::pair()?;
+        pass(&self.node.line, b"P", &to_node)?;
+        let mut start = vec![u8::from(self.key.is_some())];
+        start.extend(self.key.iter().flat_map(|key| *key.bytes()));
+        pass(&agent.line, &start, &to_agent)?;
+        log::info!("user {uid} has an agent now");
+        Ok(agent)
+    }
+}
+
+fn spawn_node(user: &User, key: &Option<Arc<ClusterKey>>) -> io::Result<Started> {
+    let mut command = Command::new("/proc/self/exe");
+    command.args(env::args_os().skip(1));
+    sys::become_user(&mut command, user.uid, user.gid, vec![user.gid]);
+    let node = spawn(command)?;
+    let mut start = vec![u8::from(key.is_some())];
+    start.extend(key.iter().flat_map(|key| *key.bytes()));
+    nix::unistd::write(&node.line, &start)?;
+    Ok(node)
+}
+
+/// Starts a child whose standard input is a socket to here. It ends when that socket closes.
+fn spawn(mut command: Command) -> io::Result<Started> {
+    let (ours, theirs) = socketpair(
+        AddressFamily::Unix,
+        SockType::SeqPacket,
+        None,
+        SockFlag::SOCK_CLOEXEC,
+    )?;
+    let child = command
+        .env(CHILD_VARIABLE, "1")
+        .stdin(Stdio::from(theirs))
+        .spawn()?;
+    Ok(Started { child, line: ours })
+}
+
+/// Sends `bytes` and a descriptor.
+fn pass(line: &OwnedFd, bytes: &[u8], descriptor: &impl AsRawFd) -> io::Result<()> {
+    let descriptors = [descriptor.as_raw_fd()];
+    let rights = [ControlMessage::ScmRights(&descriptors)];
+    sendmsg::<UnixAddr>(
+        line.as_raw_fd(),
+        &[IoSlice::new(bytes)],
+        &rights,
+        MsgFlags::MSG_NOSIGNAL,
+        None,
+    )?;
+    Ok(())
+}
+
+fn node_user(name: Option<&str>) -> Result<User, Failure> {
+    let names: Vec<&str> = name.map_or(USERS.to_vec(), |name| vec![name]);
+    for name in &names {
+        if let Some(user) = User::from_name(name)? {
+            if user.uid.is_root() {
+                return Err(format!("--user {name}: foreign jobs are not run by root").into());
+            }
+            return Ok(user);
+        }
+    }
+    Err(format!(
+        "there is no user {}: name one with --user",
+        names.join(" and no user ")
+    )
+    .into())
+}
+
+/// Makes the cache directory and gives it to the node's user.
+fn own_directory(path: &Path, user: &User) -> Result<(), Failure> {
+    let failed = |error: io::Error| format!("make the cache directory {}: {error}", path.display());
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o755)
+        .create(path)
+        .map_err(failed)?;
+    std::os::unix::fs::chown(path, Some(user.uid.as_raw()), Some(user.gid.as_raw()))
+        .map_err(failed)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o700)).map_err(failed)?;
+    Ok(())
+}
+
+/// Listens at `path`, for every user. What a dead daemon left there is replaced.
+fn listen(path: &Path) -> Result<UnixListener, Failure> {
+    let listener = super::process::listen_unix(path)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o666))?;
+    Ok(listener)
+}

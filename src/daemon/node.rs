@@ -1,0 +1,350 @@
+//! The node's dispatcher: one task that owns the slots and knows whose request each lease answers.
+//!
+//! Submitters (one in this process, or agents beside a system daemon), the worker and the link to
+//! the scheduler each speak to it through channels; it alone decides, in the order in which their
+//! words arrive, so nothing here is locked. When a submitter goes, everything it held goes back.
+
+use std::collections::BTreeMap;
+
+use smol::channel::{self, Receiver, Sender};
+
+use super::link::{LinkCommand, LinkEvent};
+use super::slots::{Admission, Claim, Slots};
+use crate::id::{Digest, LeaseId, NodeId, RequestId};
+use crate::message::{FromNode, Grant, NodeState, Outcome, ToNode};
+
+/// A submitter, as the node knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Port(u64);
+
+/// What the dispatcher hears.
+enum Event {
+    Opened(Port, Sender<FromNode>),
+    From(Port, ToNode),
+    Closed(Port),
+    Claim(Claim, Sender<bool>),
+    Release(Claim),
+    Toolchains {
+        added: Vec<Digest>,
+        removed: Vec<Digest>,
+    },
+    Link(LinkEvent),
+}
+
+/// A handle on the node, for those who live in the same process.
+#[derive(Clone)]
+pub struct Node {
+    events: Sender<Event>,
+    next: std::sync::Arc<std::sync::atomic::AtomicU64>,
+}
+
+/// A slot for a remote job, free again when dropped.
+pub struct RemoteSlot {
+    events: Sender<Event>,
+    claim: Claim,
+}
+
+impl Drop for RemoteSlot {
+    fn drop(&mut self) {
+        let _ = self.events.try_send(Event::Release(self.claim));
+    }
+}
+
+impl Node {
+    /// The node and its dispatcher, which must run as long as the node.
+    pub fn new(
+        slots: u32,
+        link: Sender<LinkCommand>,
+        link_events: Receiver<LinkEvent>,
+    ) -> (Self, impl Future<Output = ()> + Send) {
+        let (sender, events) = channel::unbounded();
+        let node = Self {
+            events: sender.clone(),
+            next: std::sync::Arc::default(),
+        };
+        let dispatcher = Dispatcher {
+            slots: Slots::new(slots),
+            link,
+            ports: BTreeMap::new(),
+            requests: BTreeMap::new(),
+            leases: BTreeMap::new(),
+            local: BTreeMap::new(),
+            remote: BTreeMap::new(),
+            next: 0,
+            own: None,
+            told: NodeState::default(),
+        };
+        let relay = async move {
+            while let Ok(event) = link_events.recv().await {
+                if sender.send(Event::Link(event)).await.is_err() {
+                    return;
+                }
+            }
+        };
+        let run = async move {
+            smol::future::or(relay, dispatcher.run(events)).await;
+        };
+        (node, run)
+    }
+
+    /// Connects a submitter: what it sends over the first channel is heard, until it is closed.
+    pub fn open(&self) -> (Sender<ToNode>, Receiver<FromNode>) {
+        let port = Port(self.number());
+        let (to_node, from_submitter) = channel::unbounded();
+        let (to_submitter, from_node) = channel::unbounded();
+        let events = self.events.clone();
+        let _ = events.try_send(Event::Opened(port, to_submitter));
+        smol::spawn(async move {
+            while let Ok(message) = from_submitter.recv().await {
+                let _ = events.try_send(Event::From(port, message));
+            }
+            let _ = events.try_send(Event::Closed(port));
+        })
+        .detach();
+        (to_node, from_node)
+    }
+
+    /// A slot for a remote job, after a wait in a short queue; none when that is full.
+    pub async fn remote_slot(&self) -> Option<RemoteSlot> {
+        let claim = Claim(self.number());
+        let (sender, granted) = channel::bounded(1);
+        self.events.try_send(Event::Claim(claim, sender)).ok()?;
+        // From here on, dropping this future releases the claim, granted or not.
+        let slot = RemoteSlot {
+            events: self.events.clone(),
+            claim,
+        };
+        granted.recv().await.ok()?.then_some(slot)
+    }
+
+    /// Tells the scheduler which toolchains came and went.
+    pub fn toolchains(&self, added: Vec<Digest>, removed: Vec<Digest>) {
+        let _ = self.events.try_send(Event::Toolchains { added, removed });
+    }
+
+    fn number(&self) -> u64 {
+        self.next.fetch_add(1, std::sync::atomic::Ordering::Relaxed)
+    }
+}
+
+struct Dispatcher {
+    slots: Slots,
+    link: Sender<LinkCommand>,
+    ports: BTreeMap<Port, Sender<FromNode>>,
+    /// Wants at the scheduler, by the number under which the scheduler knows them.
+    requests: BTreeMap<RequestId, (Port, RequestId)>,
+    /// Leases that submitters hold.
+    leases: BTreeMap<LeaseId, Port>,
+    /// Local claims, held or waiting.
+    local: BTreeMap<Claim, (Port, RequestId)>,
+    /// Remote claims that wait.
+    remote: BTreeMap<Claim, Sender<bool>>,
+    next: u64,
+    /// This node's number at the scheduler, while there is one.
+    own: Option<NodeId>,
+    told: NodeState,
+}
+
+/// Local claims are numbered by the dispatcher, remote ones by [`Node::number`]: this keeps them apart.
+const LOCAL_CLAIMS: u64 = 1 << 63;
+
+impl Dispatcher {
+    async fn run(mut self, events: Receiver<Event>) {
+        while let Ok(event) = events.recv().await {
+            self.on_event(event);
+            self.grant();
+            self.tell_state();
+        }
+    }
+
+    fn on_event(&mut self, event: Event) {
+        match event {
+            Event::Opened(port, sender) => {
+                self.ports.insert(port, sender);
+            }
+            Event::From(port, message) => self.on_submitter(port, message),
+            Event::Closed(port) => self.on_closed(port),
+            Event::Claim(claim, sender) => match self.slots.claim_remote(claim) {
+                Admission::Accepted => {
+                    self.remote.insert(claim, sender);
+                }
+                Admission::Busy => {
+                    let _ = sender.try_send(false);
+                }
+            },
+            Event::Release(claim) => {
+                self.remote.remove(&claim);
+                self.slots.release(claim);
+            }
+            Event::Toolchains { added, removed } => {
+                self.tell_link(LinkCommand::Toolchains { added, removed })
+            }
+            Event::Link(event) => self.on_link(event),
+        }
+    }
+
+    fn on_submitter(&mut self, port: Port, message: ToNode) {
+        match message {
+            ToNode::Want(mut want) => {
+                let ours = RequestId(self.number());
+                self.requests.insert(ours, (port, want.request));
+                want.request = ours;
+                self.tell_link(LinkCommand::Want(want));
+            }
+            ToNode::Withdraw(request) => {
+                let ours = self
+                    .requests
+                    .iter()
+                    .find(|(_, whose)| **whose == (port, request))
+                    .map(|(ours, _)| *ours);
+                if let Some(ours) = ours {
+                    self.requests.remove(&ours);
+                    self.tell_link(LinkCommand::Withdraw(ours));
+                }
+            }
+            ToNode::Return { lease, outcome } => {
+                // A lease that the submitter does not hold is not its to return.
+                if self.leases.get(&lease) == Some(&port) {
+                    self.leases.remove(&lease);
+                    self.tell_link(LinkCommand::Return { lease, outcome });
+                }
+            }
+            ToNode::WantLocal(request) => {
+                let claim = Claim(LOCAL_CLAIMS | self.number());
+                self.local.insert(claim, (port, request));
+                self.slots.claim_local(claim);
+            }
+            ToNode::ReturnLocal(request) => {
+                let claim = self
+                    .local
+                    .iter()
+                    .find(|(_, whose)| **whose == (port, request))
+                    .map(|(claim, _)| *claim);
+                if let Some(claim) = claim {
+                    self.local.remove(&claim);
+                    self.slots.release(claim);
+                }
+            }
+        }
+    }
+
+    fn on_closed(&mut self, port: Port) {
+        self.ports.remove(&port);
+        let requests: Vec<RequestId> = self
+            .requests
+            .iter()
+            .filter(|(_, whose)| whose.0 == port)
+            .map(|(ours, _)| *ours)
+            .collect();
+        for request in requests {
+            self.requests.remove(&request);
+            self.tell_link(LinkCommand::Withdraw(request));
+        }
+        let leases: Vec<LeaseId> = self
+            .leases
+            .iter()
+            .filter(|(_, whose)| **whose == port)
+            .map(|(lease, _)| *lease)
+            .collect();
+        for lease in leases {
+            self.leases.remove(&lease);
+            self.tell_link(LinkCommand::Return {
+                lease,
+                outcome: Outcome::Unused,
+            });
+        }
+        let claims: Vec<Claim> = self
+            .local
+            .iter()
+            .filter(|(_, whose)| whose.0 == port)
+            .map(|(claim, _)| *claim)
+            .collect();
+        for claim in claims {
+            self.local.remove(&claim);
+            self.slots.release(claim);
+        }
+    }
+
+    fn on_link(&mut self, event: LinkEvent) {
+        match event {
+            LinkEvent::Up { node, name } => {
+                log::info!("the scheduler knows this node as {name} ({node})");
+                self.own = Some(node);
+            }
+            LinkEvent::Down(why) => {
+                log::warn!("no scheduler: {why}");
+                self.own = None;
+                // The next scheduler knows nothing of these; their jobs go on, since a worker
+                // takes whoever has the key and finds a free slot.
+                self.leases.clear();
+            }
+            LinkEvent::Grant(grant) => self.on_grant(grant),
+            LinkEvent::Deny { request, why } => {
+                if let Some((port, theirs)) = self.requests.remove(&request) {
+                    self.tell_port(
+                        port,
+                        FromNode::Deny {
+                            request: theirs,
+                            why,
+                        },
+                    );
+                }
+            }
+        }
+    }
+
+    fn on_grant(&mut self, mut grant: Grant) {
+        let whose = self.requests.remove(&grant.request);
+        let Some((port, theirs)) = whose.filter(|(port, _)| self.ports.contains_key(port)) else {
+            self.tell_link(LinkCommand::Return {
+                lease: grant.lease,
+                outcome: Outcome::Unused,
+            });
+            return;
+        };
+        self.leases.insert(grant.lease, port);
+        grant.request = theirs;
+        let own = self.own == Some(grant.node);
+        self.tell_port(port, FromNode::Grant { grant, own });
+    }
+
+    /// Hands out what is free.
+    fn grant(&mut self) {
+        for claim in self.slots.granted() {
+            if let Some((port, request)) = self.local.get(&claim) {
+                self.tell_port(*port, FromNode::LocalSlot(*request));
+            } else if let Some(sender) = self.remote.remove(&claim) {
+                // When nobody listens any more, the release is already on its way.
+                let _ = sender.try_send(true);
+            }
+        }
+    }
+
+    fn tell_state(&mut self) {
+        let state = NodeState {
+            local_jobs: self.slots.local_jobs(),
+            remote_jobs: self.slots.remote_jobs(),
+            waiting: self.requests.len() as u32,
+            ..NodeState::default()
+        };
+        if state != self.told {
+            self.told = state.clone();
+            self.tell_link(LinkCommand::State(state));
+        }
+    }
+
+    fn tell_port(&self, port: Port, message: FromNode) {
+        if let Some(sender) = self.ports.get(&port) {
+            let _ = sender.try_send(message);
+        }
+    }
+
+    fn tell_link(&self, command: LinkCommand) {
+        let _ = self.link.try_send(command);
+    }
+
+    fn number(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+}

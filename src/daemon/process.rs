@@ -1,0 +1,333 @@
+//! Puts a node together: store, sandbox, worker, scheduler link, submitter, sockets.
+
+use std::error::Error;
+use std::fs;
+use std::io;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::socket::{getsockopt, sockopt};
+use smol::Async;
+
+use super::agent;
+use super::link::{Link, LinkConfig};
+use super::node::Node;
+use crate::config::DaemonConfig;
+use crate::id::Digest;
+use crate::key::{ClusterKey, Credentials};
+use crate::message::Login;
+use crate::sandbox::ladder;
+use crate::sandbox::spec::Limits;
+use crate::submitter::job::Submitter;
+use crate::submitter::placement::Placement;
+use crate::sys;
+use crate::worker::job::{Admission, Worker};
+use crate::worker::store::Store;
+use crate::worker::tenancy::Tenancies;
+use crate::worker::tree::TreeLimits;
+
+type Failure = Box<dyn Error + Send + Sync>;
+
+/// Where a scheduler listens unless it is told otherwise.
+const SCHEDULER_PORT: u16 = 8765;
+/// Jobs of others get at most this much address space per process: far beyond what a compiler
+/// needs, far below what hurts a 64-bit machine's page tables.
+const ADDRESS_SPACE_BYTES: u64 = 32 << 30;
+/// CPU time and wall time of a job.
+const JOB_SECONDS: u64 = 3600;
+/// Processes of a job: a driver, a compiler and an assembler, with room for threads.
+const JOB_PROCESSES: u64 = 64;
+/// Files of a job, each.
+const JOB_FILE_BYTES: u64 = 4 << 30;
+/// Inodes of a submitter's trees.
+const TREE_INODES: u64 = 1_000_000;
+
+/// A daemon of an ordinary user: one process for everything.
+pub fn run_alone(config: DaemonConfig) -> Result<(), Failure> {
+    prepare();
+    let credentials = Credentials::of(&config.cluster, true)?;
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&config.cache_dir)?;
+    let listener = Async::new(listen_unix(&config.socket)?)?;
+    fs::set_permissions(&config.socket, fs::Permissions::from_mode(0o600))?;
+    let stops = crate::signal::stops()?;
+    let result = smol::block_on(async {
+        let node = start(&config, &credentials).await?;
+        let (to_node, from_node) = node.open();
+        let placement = Placement::new(to_node);
+        let submitter = Submitter::new(
+            placement.clone(),
+            credentials,
+            processors(),
+            platform(),
+            config.cache_dir.join("archives"),
+        )?;
+        smol::spawn(async move { placement.listen(from_node).await }).detach();
+        smol::spawn(accept_clients(listener, submitter)).detach();
+        log::info!("clients connect at {}", config.socket.display());
+        let _ = stops.recv().await;
+        Ok(())
+    });
+    let _ = fs::remove_file(&config.socket);
+    result
+}
+
+/// The node of a daemon that root started, with the rights of `--user`.
+pub fn run_below_broker(config: DaemonConfig) -> Result<(), Failure> {
+    prepare();
+    // The key is in this process; nobody else who runs as this user may look at it.
+    nix::sys::prctl::set_dumpable(false)?;
+    let broker = Async::new(io::stdin().as_fd().try_clone_to_owned()?)?;
+    smol::block_on(async {
+        let Start { credentials, .. } = hear_start(&broker).await?;
+        let node = start(&config, &credentials).await?;
+        while let Some(line) = agent::next_descriptor(&broker).await? {
+            let (to_node, from_node) = node.open();
+            let line = Async::new(UnixStream::from(line))?;
+            smol::spawn(agent::attend(line, to_node, from_node)).detach();
+        }
+        Ok(())
+    })
+}
+
+/// What a broker tells a child first.
+pub struct Start {
+    /// The cluster key, or that there is none.
+    pub credentials: Credentials,
+    /// The descriptors that came with it.
+    pub descriptors: Vec<OwnedFd>,
+}
+
+/// Hears the first words of the broker.
+pub async fn hear_start(broker: &Async<OwnedFd>) -> io::Result<Start> {
+    let mut bytes = [0; 64];
+    let (count, descriptors) = broker
+        .read_with(|socket| Ok(sys::receive_with_fds(socket.as_fd(), &mut bytes)?))
+        .await?;
+    let credentials = match &bytes[..count] {
+        [0] => Credentials::Open,
+        [1, key @ ..] if key.len() == 32 => Credentials::Key(Arc::new(ClusterKey::from_bytes(
+            key.try_into().expect("32 bytes were counted"),
+        ))),
+        _ => return Err(io::Error::other("the broker's first words make no sense")),
+    };
+    Ok(Start {
+        credentials,
+        descriptors,
+    })
+}
+
+/// What every daemon process does first: as many descriptors as it may have (each waiting client
+/// is one), and no core file with a key in it is needed.
+pub fn prepare() {
+    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard.min(1 << 20), hard);
+    }
+}
+
+/// The processors that this process may use.
+pub fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// Listens at `path`. A socket that nobody answers at is what a dead daemon left, and is replaced.
+pub fn listen_unix(path: &Path) -> Result<UnixListener, Failure> {
+    if let Some(directory) = path.parent() {
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o755)
+            .create(directory)?;
+    }
+    if UnixStream::connect(path).is_ok() {
+        return Err(format!("a daemon already listens at {}", path.display()).into());
+    }
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(format!("replace {}: {error}", path.display()).into());
+        }
+        _ => {}
+    }
+    UnixListener::bind(path)
+        .map_err(|error| format!("listen at {}: {error}", path.display()).into())
+}
+
+async fn accept_clients(listener: Async<UnixListener>, submitter: Arc<Submitter>) {
+    let owner = nix::unistd::geteuid().as_raw();
+    loop {
+        match listener.accept().await {
+            Ok((client, _)) => {
+                // The submitter reads with its owner's rights, so it works for nobody else.
+                let who = getsockopt(&client, sockopt::PeerCredentials).map(|who| who.uid());
+                if who == Ok(owner) {
+                    let submitter = submitter.clone();
+                    smol::spawn(async move { submitter.serve(client).await }).detach();
+                }
+            }
+            Err(error) => {
+                log::warn!("accept a client: {error}");
+                smol::Timer::after(std::time::Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+/// Lends the node's slots to the worker.
+struct NodeSlots(Node);
+
+impl Admission for NodeSlots {
+    fn slot(&self) -> Pin<Box<dyn Future<Output = Option<Box<dyn Send>>> + Send + '_>> {
+        Box::pin(async {
+            self.0
+                .remote_slot()
+                .await
+                .map(|slot| Box::new(slot) as Box<dyn Send>)
+        })
+    }
+
+    fn toolchains(&self, added: Vec<Digest>, removed: Vec<Digest>) {
+        self.0.toolchains(added, removed);
+    }
+}
+
+/// Starts worker and link.
+async fn start(config: &DaemonConfig, credentials: &Credentials) -> Result<Node, Failure> {
+    let slots = config.max_jobs.unwrap_or(processors() as u32);
+    let (commands, link_commands) = smol::channel::unbounded();
+    let (link_sender, link_events) = smol::channel::unbounded();
+    let (node, dispatcher) = Node::new(slots, commands, link_events);
+    smol::spawn(dispatcher).detach();
+
+    let worker = if config.no_remote || slots == 0 {
+        Err("it was started so (--no-remote, or no slots)".to_owned())
+    } else {
+        start_worker(config, credentials, slots, &node).await
+    };
+    let (port, toolchains, no_remote) = match worker {
+        Ok((port, toolchains)) => (port, toolchains, None),
+        Err(why) => {
+            log::warn!("this node takes no remote jobs: {why}");
+            (0, Vec::new(), Some(why))
+        }
+    };
+    let login = Login {
+        name: config.name.clone().unwrap_or_else(host_name),
+        netname: config.cluster.netname.clone(),
+        platform: platform(),
+        port,
+        slots,
+        no_remote,
+        toolchains,
+    };
+    let link = LinkConfig {
+        scheduler: config.scheduler.clone(),
+        port: SCHEDULER_PORT,
+        credentials: credentials.clone(),
+        login,
+    };
+    smol::spawn(Link::new(link, link_sender).run(link_commands)).detach();
+    Ok(node)
+}
+
+/// Starts to take remote jobs; says at which port, and with which toolchains. An error is the
+/// sentence why this node takes none.
+async fn start_worker(
+    config: &DaemonConfig,
+    credentials: &Credentials,
+    slots: u32,
+    node: &Node,
+) -> Result<(u16, Vec<Digest>), String> {
+    let address = match &config.interface {
+        None => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        Some(name) => {
+            sys::interface_address(name).map_err(|error| format!("interface {name}: {error}"))?
+        }
+    };
+    let listener = bind(address, config.port)
+        .map_err(|error| format!("listen at port {}: {error}", config.port))?;
+    let port = listener
+        .local_addr()
+        .map_err(|error| error.to_string())?
+        .port();
+    let listener = Async::new(listener).map_err(|error| error.to_string())?;
+    let (directory, limit) = (config.cache_dir.clone(), config.cache_limit);
+    let store = smol::unblock(move || Store::open(&directory, limit)).await;
+    let store = store.map_err(|error| format!("the cache: {error}"))?;
+    let rung = ladder::probe(&ladder::rungs(None))
+        .await
+        .map_err(|failures| {
+            let sentences: Vec<String> = failures
+                .into_iter()
+                .map(|(rung, why)| format!("{rung}: {why}"))
+                .collect();
+            format!("no sandbox can be built here ({})", sentences.join("; "))
+        })?;
+    log::info!("jobs of others run in a sandbox of {rung}");
+    let memory = sys::memory_bytes();
+    let limits = Limits {
+        address_space_bytes: ADDRESS_SPACE_BYTES,
+        memory_bytes: memory / 2,
+        cpu_seconds: JOB_SECONDS,
+        wall_seconds: JOB_SECONDS,
+        file_bytes: JOB_FILE_BYTES.min(memory / 4),
+        processes: JOB_PROCESSES,
+        open_files: 1024,
+        tmp_bytes: memory / 4,
+        niceness: i32::from(config.nice),
+    };
+    let trees = TreeLimits {
+        trees: 2 * slots as usize,
+        bytes: memory / 4,
+        inodes: TREE_INODES,
+    };
+    let toolchains = store.toolchains();
+    let worker = Worker {
+        store,
+        tenancies: Ok(Tenancies::new(rung, trees)),
+        admission: Box::new(NodeSlots(node.clone())),
+        limits,
+        fetching: smol::lock::Mutex::new(()),
+    };
+    smol::spawn(crate::worker::server::serve(
+        listener,
+        Arc::new(worker),
+        credentials.clone(),
+    ))
+    .detach();
+    Ok((port, toolchains))
+}
+
+/// Binds for both families where there are both.
+fn bind(address: IpAddr, port: u16) -> io::Result<TcpListener> {
+    match TcpListener::bind(SocketAddr::new(address, port)) {
+        Err(error)
+            if address == IpAddr::V6(Ipv6Addr::UNSPECIFIED)
+                && error.kind() != io::ErrorKind::AddrInUse =>
+        {
+            TcpListener::bind(SocketAddr::from(([0, 0, 0, 0], port)))
+        }
+        other => other,
+    }
+}
+
+fn host_name() -> String {
+    nix::unistd::gethostname().map_or_else(
+        |_| "node".to_owned(),
+        |name| name.to_string_lossy().into_owned(),
+    )
+}
+
+/// The machine as `uname -m` says it.
+pub fn platform() -> String {
+    nix::sys::utsname::uname().map_or_else(
+        |_| "unknown".to_owned(),
+        |uname| uname.machine().to_string_lossy().into_owned(),
+    )
+}

@@ -1,0 +1,737 @@
+//! The node's side of its connection to the scheduler, as a state machine.
+//!
+//! Decides when to connect, what to say after a login, when a scheduler is silent for too long, and
+//! what becomes of requests when there is none: each is answered at once, so that the work is done on this
+//! machine. Knows no socket and no clock; [`super::link`] has them.
+//!
+//! Leases belong to the connection on which they were granted. What is returned later is swallowed here:
+//! to another scheduler the number would mean somebody else's lease.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use crate::id::{Digest, LeaseId, NodeId, RequestId, Time};
+use crate::message::{
+    FromScheduler, Grant, Login, NodeState, Outcome, REPORT_EVERY_MS, ToScheduler, Want,
+};
+
+/// What the rest of the daemon says to the scheduler.
+#[derive(Clone, Debug, PartialEq)]
+pub enum LinkCommand {
+    /// A submitter wants a slot. The answer is one [`LinkEvent::Grant`] or [`LinkEvent::Deny`], unless the
+    /// request is withdrawn before.
+    Want(Want),
+    /// A request is withdrawn. A grant may already be on its way to the daemon, and must be returned.
+    Withdraw(RequestId),
+    /// A lease ends.
+    Return {
+        /// Which.
+        lease: LeaseId,
+        /// What came of it.
+        outcome: Outcome,
+    },
+    /// Toolchains came into the store, or went.
+    Toolchains {
+        /// New ones.
+        added: Vec<Digest>,
+        /// Evicted ones.
+        removed: Vec<Digest>,
+    },
+    /// The state of this node, now.
+    State(NodeState),
+}
+
+/// What the rest of the daemon hears.
+#[derive(Clone, Debug, PartialEq)]
+pub enum LinkEvent {
+    /// A scheduler has accepted this node.
+    Up {
+        /// The node's number there.
+        node: NodeId,
+        /// The node's name there.
+        name: String,
+    },
+    /// There is no scheduler, for this reason. Leases of the one before are void. Also said, once
+    /// for each reason, while none can be found.
+    Down(String),
+    /// A slot.
+    Grant(Grant),
+    /// No slot: compile locally.
+    Deny {
+        /// Which request.
+        request: RequestId,
+        /// A sentence.
+        why: String,
+    },
+}
+
+/// What happened.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// The daemon says something.
+    Command(LinkCommand),
+    /// The connection that was asked for is there.
+    Connected,
+    /// It could not be had, or is no more.
+    Lost(String),
+    /// The scheduler says something.
+    Heard(FromScheduler),
+    /// The time of [`Session::next_wake`] has come.
+    Tick,
+}
+
+/// What is to be done.
+#[derive(Clone, Debug, PartialEq)]
+#[must_use]
+pub enum Output {
+    /// Find the scheduler and connect; answer with [`Input::Connected`] or [`Input::Lost`].
+    Connect,
+    /// End the connection; no [`Input::Lost`] is wanted for it.
+    Disconnect,
+    /// Send this.
+    Send(ToScheduler),
+    /// Tell the daemon.
+    Tell(LinkEvent),
+}
+
+/// A scheduler that has said nothing for so long, though it answers each report, is dead. With a report
+/// under way at any time this is noticed within two seconds.
+const SILENCE: Duration = Duration::from_millis(3 * REPORT_EVERY_MS);
+const REPORT_EVERY: Duration = Duration::from_millis(REPORT_EVERY_MS);
+/// Changes are reported at once, but not more often than this.
+const REPORT_SPACING: Duration = Duration::from_millis(20);
+/// How long a scheduler may take to answer a login.
+const WELCOME_TIMEOUT: Duration = Duration::from_secs(2);
+/// The pause after the first failure to connect, and the longest.
+const PAUSE_FIRST: Duration = Duration::from_millis(500);
+const PAUSE_LONGEST: Duration = Duration::from_secs(3);
+/// A connection that lasted for less does not earn an immediate second.
+const SHORT: Duration = Duration::from_secs(1);
+/// A tick that comes so much too late says that this process was stopped, not the scheduler.
+const LATENESS: Duration = Duration::from_millis(500);
+/// Requests without an answer, at most; more are denied.
+const PENDING_MAX: usize = 4096;
+/// Toolchains that are told to the scheduler, at most.
+const TOOLCHAINS_MAX: usize = 10_000;
+
+/// The state machine.
+#[derive(Debug)]
+pub struct Session {
+    login: Login,
+    toolchains: BTreeSet<Digest>,
+    state: NodeState,
+    phase: Phase,
+    pending: BTreeSet<RequestId>,
+    leases: BTreeSet<LeaseId>,
+    pause: Duration,
+    /// Why there is no scheduler, for whoever asks now.
+    why: String,
+    outputs: Vec<Output>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Phase {
+    /// Waits before it tries again.
+    Resting { until: Time },
+    /// [`Output::Connect`] was said.
+    Connecting,
+    /// The login was sent.
+    Greeting { since: Time },
+    /// Welcome.
+    Up {
+        since: Time,
+        heard: Time,
+        reported: Time,
+        /// The state has changed since the last report.
+        changed: bool,
+    },
+}
+
+impl Session {
+    /// A node that will log in so. It begins to connect with the first [`Input::Tick`].
+    pub fn new(login: Login) -> Self {
+        Self {
+            toolchains: login.toolchains.iter().copied().collect(),
+            login,
+            state: NodeState::default(),
+            phase: Phase::Resting { until: Time(0) },
+            pending: BTreeSet::new(),
+            leases: BTreeSet::new(),
+            pause: PAUSE_FIRST,
+            why: "not found yet".into(),
+            outputs: Vec::new(),
+        }
+    }
+
+    /// Takes in what happened at `now`.
+    pub fn on_input(&mut self, input: Input, now: Time) -> Vec<Output> {
+        match input {
+            Input::Command(command) => self.command(command, now),
+            Input::Connected => self.connected(now),
+            Input::Lost(why) => self.lost(why, now),
+            Input::Heard(message) => self.heard(message, now),
+            Input::Tick => self.tick(now),
+        }
+        std::mem::take(&mut self.outputs)
+    }
+
+    /// When the next [`Input::Tick`] is due, if nothing else happens.
+    pub fn next_wake(&self) -> Option<Time> {
+        match self.phase {
+            Phase::Resting { until } => Some(until),
+            Phase::Connecting => None,
+            Phase::Greeting { since } => Some(since.after(WELCOME_TIMEOUT)),
+            Phase::Up {
+                heard,
+                reported,
+                changed,
+                ..
+            } => Some(report_due(reported, changed).min(heard.after(SILENCE))),
+        }
+    }
+
+    fn command(&mut self, command: LinkCommand, now: Time) {
+        let is_up = matches!(self.phase, Phase::Up { .. });
+        match command {
+            LinkCommand::Want(want) if !is_up => {
+                let why = format!("no scheduler: {}", self.why);
+                self.deny(want.request, why);
+            }
+            LinkCommand::Want(want) if self.pending.len() >= PENDING_MAX => {
+                self.deny(want.request, "too many requests wait".into());
+            }
+            LinkCommand::Want(want) => {
+                self.pending.insert(want.request);
+                self.send(ToScheduler::Want(want));
+            }
+            LinkCommand::Withdraw(request) => {
+                if self.pending.remove(&request) {
+                    self.send(ToScheduler::Withdraw(request));
+                }
+            }
+            LinkCommand::Return { lease, outcome } => {
+                if self.leases.remove(&lease) {
+                    self.send(ToScheduler::Return { lease, outcome });
+                }
+            }
+            LinkCommand::Toolchains { added, removed } => self.take_toolchains(added, removed),
+            LinkCommand::State(state) => {
+                let differs = state != self.state;
+                self.state = state;
+                if let Phase::Up {
+                    changed, reported, ..
+                } = &mut self.phase
+                {
+                    *changed |= differs;
+                    if report_due(*reported, *changed) <= now {
+                        self.report(now);
+                    }
+                }
+            }
+        }
+    }
+
+    fn take_toolchains(&mut self, mut added: Vec<Digest>, removed: Vec<Digest>) {
+        for gone in &removed {
+            self.toolchains.remove(gone);
+        }
+        // A scheduler drops a node that claims more; it can do without knowing them all.
+        added.retain(|new| self.toolchains.len() < TOOLCHAINS_MAX && self.toolchains.insert(*new));
+        if matches!(self.phase, Phase::Up { .. }) && !(added.is_empty() && removed.is_empty()) {
+            self.send(ToScheduler::Toolchains { added, removed });
+        }
+    }
+
+    fn connected(&mut self, now: Time) {
+        if self.phase != Phase::Connecting {
+            self.outputs.push(Output::Disconnect);
+            return;
+        }
+        self.phase = Phase::Greeting { since: now };
+        let toolchains = self.toolchains.iter().copied().take(TOOLCHAINS_MAX);
+        self.send(ToScheduler::Login(Login {
+            toolchains: toolchains.collect(),
+            ..self.login.clone()
+        }));
+    }
+
+    fn heard(&mut self, message: FromScheduler, now: Time) {
+        if let Phase::Up { heard, .. } = &mut self.phase {
+            *heard = now;
+        }
+        match (self.phase, message) {
+            (Phase::Greeting { .. }, FromScheduler::Welcome { node, name }) => {
+                self.phase = Phase::Up {
+                    since: now,
+                    heard: now,
+                    reported: now,
+                    changed: false,
+                };
+                self.tell(LinkEvent::Up { node, name });
+                self.report(now);
+            }
+            (Phase::Greeting { .. }, FromScheduler::Refused(why)) => {
+                self.pause = PAUSE_LONGEST;
+                self.give_up(format!("the scheduler refuses this node: {why}"), now);
+            }
+            (Phase::Up { .. }, FromScheduler::Grant(grant)) => {
+                if self.pending.remove(&grant.request) {
+                    self.leases.insert(grant.lease);
+                    self.tell(LinkEvent::Grant(grant));
+                } else {
+                    // It crossed the withdrawal.
+                    self.send(ToScheduler::Return {
+                        lease: grant.lease,
+                        outcome: Outcome::Unused,
+                    });
+                }
+            }
+            (Phase::Up { .. }, FromScheduler::Deny { request, why }) => {
+                if self.pending.remove(&request) {
+                    self.deny(request, why);
+                }
+            }
+            (Phase::Up { .. }, FromScheduler::Alive | FromScheduler::Status(_)) => {}
+            (_, message) => {
+                log::debug!("out of order from the scheduler: {message:?}");
+                self.give_up("the scheduler makes no sense".into(), now);
+            }
+        }
+    }
+
+    fn tick(&mut self, now: Time) {
+        match self.phase {
+            Phase::Resting { until } if until <= now => {
+                self.phase = Phase::Connecting;
+                self.outputs.push(Output::Connect);
+            }
+            Phase::Greeting { since } if now.since(since) >= WELCOME_TIMEOUT => {
+                self.give_up("the scheduler does not answer the login".into(), now);
+            }
+            Phase::Up {
+                heard,
+                reported,
+                changed,
+                ..
+            } => {
+                let due = report_due(reported, changed);
+                let was_stopped = now.since(due.min(heard.after(SILENCE))) > LATENESS;
+                if was_stopped {
+                    // What the scheduler said meanwhile is still to be read.
+                    if let Phase::Up { heard, .. } = &mut self.phase {
+                        *heard = now;
+                    }
+                } else if now.since(heard) >= SILENCE {
+                    let silent_ms = now.since(heard).as_millis();
+                    self.give_up(format!("silent for {silent_ms} ms"), now);
+                    return;
+                }
+                if due <= now {
+                    self.report(now);
+                }
+            }
+            Phase::Resting { .. } | Phase::Connecting | Phase::Greeting { .. } => {}
+        }
+    }
+
+    fn report(&mut self, now: Time) {
+        if let Phase::Up {
+            reported, changed, ..
+        } = &mut self.phase
+        {
+            *reported = now;
+            *changed = false;
+            self.send(ToScheduler::State(self.state.clone()));
+        }
+    }
+
+    fn give_up(&mut self, why: String, now: Time) {
+        self.outputs.push(Output::Disconnect);
+        self.lost(why, now);
+    }
+
+    /// There is no connection now. After one that was good the next is tried at once, since a
+    /// scheduler that is restarted, or another one, is there at once.
+    fn lost(&mut self, why: String, now: Time) {
+        let was_good = match self.phase {
+            Phase::Up { since, .. } => now.since(since) >= SHORT,
+            _ => false,
+        };
+        let was_up = matches!(self.phase, Phase::Up { .. });
+        let until = match was_good {
+            true => {
+                self.pause = PAUSE_FIRST;
+                now
+            }
+            false => {
+                let until = now.after(self.pause);
+                self.pause = (self.pause * 3 / 2).min(PAUSE_LONGEST);
+                until
+            }
+        };
+        self.phase = Phase::Resting { until };
+        if was_up || self.why != why {
+            self.tell(LinkEvent::Down(why.clone()));
+        }
+        self.why = why;
+        self.leases.clear();
+        let reason = format!("no scheduler: {}", self.why);
+        for request in std::mem::take(&mut self.pending) {
+            self.deny(request, reason.clone());
+        }
+    }
+
+    fn deny(&mut self, request: RequestId, why: String) {
+        self.tell(LinkEvent::Deny { request, why });
+    }
+
+    fn tell(&mut self, event: LinkEvent) {
+        self.outputs.push(Output::Tell(event));
+    }
+
+    fn send(&mut self, message: ToScheduler) {
+        self.outputs.push(Output::Send(message));
+    }
+}
+
+fn report_due(reported: Time, changed: bool) -> Time {
+    reported.after(if changed {
+        REPORT_SPACING
+    } else {
+        REPORT_EVERY
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::Bytes;
+    use crate::message::Failure;
+
+    struct Story {
+        session: Session,
+        now: Time,
+    }
+
+    impl Story {
+        fn new() -> Self {
+            let login = Login {
+                name: "n".into(),
+                netname: "ICE".into(),
+                platform: "x86_64".into(),
+                port: 10245,
+                slots: 4,
+                no_remote: None,
+                toolchains: vec![],
+            };
+            Self {
+                session: Session::new(login),
+                now: Time(0),
+            }
+        }
+
+        /// Connected and welcome, with the outputs of that taken.
+        fn up() -> Self {
+            let mut story = Self::new();
+            assert_eq!(story.input(Input::Tick), [Output::Connect]);
+            let _login = story.input(Input::Connected);
+            story.welcome();
+            story
+        }
+
+        fn welcome(&mut self) -> Vec<Output> {
+            self.hear(FromScheduler::Welcome {
+                node: NodeId(3),
+                name: "n".into(),
+            })
+        }
+
+        fn input(&mut self, input: Input) -> Vec<Output> {
+            self.session.on_input(input, self.now)
+        }
+
+        fn hear(&mut self, message: FromScheduler) -> Vec<Output> {
+            self.input(Input::Heard(message))
+        }
+
+        fn command(&mut self, command: LinkCommand) -> Vec<Output> {
+            self.input(Input::Command(command))
+        }
+
+        fn pass_ms(&mut self, time_ms: u64) {
+            self.now = self.now.after(Duration::from_millis(time_ms));
+        }
+
+        /// Goes to the next wake and ticks; the time that passed, in milliseconds, and the outputs.
+        fn wake(&mut self) -> (u128, Vec<Output>) {
+            let wake = self.session.next_wake().unwrap().max(self.now);
+            let passed = wake.since(self.now).as_millis();
+            self.now = wake;
+            (passed, self.input(Input::Tick))
+        }
+    }
+
+    fn want(request: u64) -> LinkCommand {
+        LinkCommand::Want(Want {
+            request: RequestId(request),
+            toolchain: Digest([0; 32]),
+            platform: "x86_64".into(),
+            file: Bytes::from("a.c"),
+            preferred: String::new(),
+            except: vec![],
+            niceness: 0,
+            local_allowed: true,
+        })
+    }
+
+    fn grant(request: u64, lease: u64) -> Grant {
+        Grant {
+            request: RequestId(request),
+            lease: LeaseId(lease),
+            node: NodeId(9),
+            name: "w".into(),
+            address: "10.0.0.9:10245".parse().unwrap(),
+            valid_ms: 1000,
+        }
+    }
+
+    fn unused(lease: u64) -> LinkCommand {
+        LinkCommand::Return {
+            lease: LeaseId(lease),
+            outcome: Outcome::Unused,
+        }
+    }
+
+    fn busy(local_jobs: u32) -> NodeState {
+        NodeState {
+            local_jobs,
+            ..NodeState::default()
+        }
+    }
+
+    fn denied(outputs: &[Output]) -> Vec<u64> {
+        let denied = outputs.iter().filter_map(|output| match output {
+            Output::Tell(LinkEvent::Deny { request, why }) => {
+                assert!(why.starts_with("no scheduler"), "{why}");
+                Some(request.0)
+            }
+            _ => None,
+        });
+        denied.collect()
+    }
+
+    #[test]
+    fn a_node_connects_logs_in_with_its_toolchains_and_reports() {
+        let mut story = Story::new();
+        assert_eq!(story.input(Input::Tick), [Output::Connect]);
+        let gcc = Digest([1; 32]);
+        let added = vec![gcc];
+        let removed = vec![];
+        assert_eq!(
+            story.command(LinkCommand::Toolchains { added, removed }),
+            []
+        );
+        assert_eq!(story.command(LinkCommand::State(busy(2))), []);
+        match &story.input(Input::Connected)[..] {
+            [Output::Send(ToScheduler::Login(login))] => assert_eq!(login.toolchains, [gcc]),
+            other => panic!("{other:?}"),
+        }
+        let up = LinkEvent::Up {
+            node: NodeId(3),
+            name: "n".into(),
+        };
+        assert_eq!(
+            story.welcome(),
+            [Output::Tell(up), Output::Send(ToScheduler::State(busy(2)))]
+        );
+    }
+
+    #[test]
+    fn without_a_scheduler_requests_are_denied_at_once() {
+        let mut story = Story::new();
+        assert_eq!(denied(&story.command(want(1))), [1]);
+        let _ = story.input(Input::Tick);
+        assert_eq!(denied(&story.command(want(2))), [2]);
+        let _ = story.input(Input::Connected);
+        assert_eq!(denied(&story.command(want(3))), [3]);
+        story.welcome();
+        assert!(matches!(
+            &story.command(want(4))[..],
+            [Output::Send(ToScheduler::Want(_))]
+        ));
+    }
+
+    #[test]
+    fn when_the_scheduler_goes_pending_requests_are_denied_and_leases_are_void() {
+        let mut story = Story::up();
+        for request in 1..=3 {
+            let _ = story.command(want(request));
+        }
+        let expect = Output::Tell(LinkEvent::Grant(grant(1, 71)));
+        assert_eq!(story.hear(FromScheduler::Grant(grant(1, 71))), [expect]);
+        story.pass_ms(5000);
+        let outputs = story.input(Input::Lost("it ended".into()));
+        let down = Output::Tell(LinkEvent::Down("it ended".into()));
+        assert_eq!(outputs[0], down);
+        assert_eq!(denied(&outputs), [2, 3]);
+        // The next scheduler may use number 71 for another's lease.
+        assert_eq!(story.wake(), (0, vec![Output::Connect]));
+        let _ = story.input(Input::Connected);
+        story.welcome();
+        assert_eq!(story.command(unused(71)), []);
+    }
+
+    #[test]
+    fn grants_and_returns_are_passed_on_and_what_crossed_a_withdrawal_goes_back() {
+        let mut story = Story::up();
+        let _ = story.command(want(1));
+        let _ = story.command(want(2));
+        let withdrawn = story.command(LinkCommand::Withdraw(RequestId(2)));
+        let expect = Output::Send(ToScheduler::Withdraw(RequestId(2)));
+        assert_eq!(withdrawn, [expect]);
+        assert_eq!(story.command(LinkCommand::Withdraw(RequestId(2))), []);
+        let _ = story.hear(FromScheduler::Grant(grant(1, 71)));
+        let back = |lease, outcome| {
+            let lease = LeaseId(lease);
+            Output::Send(ToScheduler::Return { lease, outcome })
+        };
+        assert_eq!(
+            story.hear(FromScheduler::Grant(grant(2, 72))),
+            [back(72, Outcome::Unused)]
+        );
+        let outcome = Outcome::Failed {
+            failure: Failure::Busy,
+            dead: false,
+        };
+        let lease = LeaseId(71);
+        assert_eq!(
+            story.command(LinkCommand::Return { lease, outcome }),
+            [back(71, outcome)]
+        );
+        assert_eq!(story.command(unused(71)), [], "once");
+    }
+
+    #[test]
+    fn a_denial_is_passed_on_word_for_word() {
+        let mut story = Story::up();
+        let _ = story.command(want(1));
+        let request = RequestId(1);
+        let why = String::from("nobody");
+        let deny = FromScheduler::Deny {
+            request,
+            why: why.clone(),
+        };
+        let expect = Output::Tell(LinkEvent::Deny { request, why });
+        assert_eq!(story.hear(deny.clone()), [expect]);
+        assert_eq!(story.hear(deny), [], "it is no longer pending");
+    }
+
+    #[test]
+    fn the_node_reports_every_half_second_and_notices_silence_within_two() {
+        let mut story = Story::up();
+        let report = vec![Output::Send(ToScheduler::State(NodeState::default()))];
+        for _ in 0..4 {
+            assert_eq!(story.wake(), (500, report.clone()));
+            assert_eq!(story.hear(FromScheduler::Alive), []);
+        }
+        assert_eq!(story.wake(), (500, report.clone()));
+        assert_eq!(story.wake(), (500, report));
+        let (passed, outputs) = story.wake();
+        assert_eq!(passed, 500);
+        let why = "silent for 1500 ms".to_owned();
+        assert_eq!(
+            outputs,
+            [Output::Disconnect, Output::Tell(LinkEvent::Down(why))]
+        );
+        assert_eq!(story.wake(), (0, vec![Output::Connect]));
+    }
+
+    #[test]
+    fn a_process_that_was_itself_stopped_does_not_blame_the_scheduler() {
+        let mut story = Story::up();
+        story.pass_ms(60_000);
+        let report = Output::Send(ToScheduler::State(NodeState::default()));
+        assert_eq!(story.input(Input::Tick), [report]);
+    }
+
+    #[test]
+    fn changes_are_reported_at_once_but_not_in_a_flood() {
+        let mut story = Story::up();
+        story.pass_ms(100);
+        let report = |jobs| Output::Send(ToScheduler::State(busy(jobs)));
+        assert_eq!(story.command(LinkCommand::State(busy(1))), [report(1)]);
+        assert_eq!(story.command(LinkCommand::State(busy(2))), []);
+        assert_eq!(story.command(LinkCommand::State(busy(3))), []);
+        assert_eq!(story.wake(), (20, vec![report(3)]));
+        assert_eq!(story.wake(), (500, vec![report(3)]));
+    }
+
+    #[test]
+    fn attempts_become_rarer_and_each_reason_is_told_once() {
+        let mut story = Story::new();
+        let mut pauses = Vec::new();
+        let mut told = 0;
+        for _ in 0..8 {
+            let (passed, outputs) = story.wake();
+            assert_eq!(outputs, [Output::Connect]);
+            pauses.push(passed);
+            told += story.input(Input::Lost("refused".into())).len();
+        }
+        assert_eq!(pauses, [0, 500, 750, 1125, 1687, 2531, 3000, 3000]);
+        assert_eq!(told, 1);
+    }
+
+    #[test]
+    fn a_scheduler_that_refuses_or_drops_at_once_is_not_hammered() {
+        let mut story = Story::new();
+        let _ = story.wake();
+        let _ = story.input(Input::Connected);
+        let outputs = story.hear(FromScheduler::Refused("netname".into()));
+        assert_eq!(outputs[0], Output::Disconnect);
+        assert_eq!(story.wake(), (3000, vec![Output::Connect]));
+
+        let mut story = Story::up();
+        let _ = story.input(Input::Lost("dropped".into()));
+        assert_eq!(story.wake(), (500, vec![Output::Connect]));
+    }
+
+    #[test]
+    fn a_scheduler_that_does_not_answer_or_babbles_is_left() {
+        let mut story = Story::new();
+        let _ = story.wake();
+        let _ = story.input(Input::Connected);
+        let (passed, outputs) = story.wake();
+        assert_eq!((passed, &outputs[0]), (2000, &Output::Disconnect));
+
+        let mut story = Story::up();
+        let outputs = story.welcome();
+        assert_eq!(outputs[0], Output::Disconnect);
+    }
+
+    #[test]
+    fn pending_requests_and_toolchains_are_bounded() {
+        let mut story = Story::up();
+        for request in 0..PENDING_MAX as u64 {
+            let _ = story.command(want(request));
+        }
+        assert!(matches!(
+            &story.command(want(9999))[..],
+            [Output::Tell(LinkEvent::Deny { .. })]
+        ));
+        let added = (0..20_000u32).map(|number| {
+            let mut digest = [0; 32];
+            digest[..4].copy_from_slice(&number.to_le_bytes());
+            Digest(digest)
+        });
+        let command = LinkCommand::Toolchains {
+            added: added.collect(),
+            removed: vec![],
+        };
+        match &story.command(command)[..] {
+            [Output::Send(ToScheduler::Toolchains { added, .. })] => {
+                assert_eq!(added.len(), TOOLCHAINS_MAX);
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}

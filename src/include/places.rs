@@ -1,0 +1,766 @@
+//! What stands at every path that was ever asked about, kept in memory and kept true.
+//!
+//! A place is a canonical path: no symlink on the way to it. Paths as a compiler spells them are
+//! walked here as the kernel walks them, symlinks and `..` included. What a place holds comes from
+//! a [`Disk`]; directories that it can watch are trusted until it reports a change, the others are
+//! looked at again in every scan.
+//!
+//! Names that don't exist are not remembered one by one: a directory's listing answers for them,
+//! and a name that appears somewhere matters only if that name was ever asked for.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use crate::id::{AbsPath, Bytes, Digest};
+use crate::include::graph::{Decline, EntryNumber, Listed};
+use crate::message::{Entry, EntryKind, Mtime};
+
+/// Symlinks on one path, at most; as Linux.
+const LINKS_MAX: usize = 40;
+
+/// What an inode looks like from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamp {
+    /// The file system's number.
+    pub device: u64,
+    /// The inode's number.
+    pub inode: u64,
+    /// Bytes.
+    pub size: u64,
+    /// Type and permissions.
+    pub mode: u32,
+    /// Names that the inode has.
+    pub links: u64,
+    /// Last change of the content.
+    pub mtime: Mtime,
+    /// Last change of the inode; nobody can set it back.
+    pub ctime: Mtime,
+}
+
+/// What stands at a path, the path's last component not followed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Nothing.
+    Absent,
+    /// A regular file.
+    File,
+    /// A directory.
+    Directory,
+    /// A symlink with this target.
+    Symlink(Bytes),
+    /// A device, socket, pipe, or a file of a file system that makes them up (`/proc`).
+    Special,
+    /// It can't be told: permission denied, or an error of the disk.
+    Denied,
+}
+
+/// The number of a watch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct WatchNumber(pub u64);
+
+/// What happened in watched directories.
+#[derive(Clone, Debug, Default)]
+pub struct Changes {
+    /// Something happened to this name; true when it may be another inode than before.
+    pub touched: Vec<(WatchNumber, Bytes, bool)>,
+    /// The watch itself ended: its directory was moved, removed or unmounted.
+    pub ended: Vec<WatchNumber>,
+    /// Reports were lost: nothing that was watched is certain.
+    pub lost: bool,
+}
+
+/// A file that was read.
+#[derive(Clone, Debug)]
+pub struct Content {
+    /// The inode, before and after reading.
+    pub stamp: Stamp,
+    /// Whether the stamp will tell if the file changes: its times were old when it was read.
+    pub settled: bool,
+    /// The bytes.
+    pub bytes: Vec<u8>,
+    /// BLAKE3 of the bytes.
+    pub digest: Digest,
+}
+
+/// The world as this module sees it. Paths are canonical.
+pub trait Disk {
+    /// Everything that was reported since the last call.
+    fn changes(&mut self) -> Changes;
+    /// Watches a directory's names, and its files' contents too if told so. None when changes there
+    /// would not be reported reliably.
+    fn watch(&mut self, directory: &AbsPath, contents: bool) -> Option<WatchNumber>;
+    /// Ends a watch.
+    fn unwatch(&mut self, watch: WatchNumber);
+    /// What stands at a path.
+    fn kind(&mut self, path: &AbsPath) -> Kind;
+    /// All names in a directory; none if it can't be read or has too many.
+    fn names(&mut self, directory: &AbsPath) -> Option<Vec<Bytes>>;
+    /// The inode at a path and whether its times are old enough to be trusted.
+    fn stamp(&mut self, path: &AbsPath) -> Option<(Stamp, bool)>;
+    /// Reads a regular file; the kind that was found instead where there is none.
+    fn read(&mut self, path: &AbsPath) -> Result<Content, Kind>;
+}
+
+/// The index of a place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PlaceId(pub u32);
+
+/// A place.
+#[derive(Debug)]
+pub struct Place {
+    /// Its canonical path.
+    pub path: AbsPath,
+    /// The directory that holds it; the root holds itself.
+    pub parent: PlaceId,
+    /// What stands there.
+    pub what: What,
+    /// Places in it that were ever looked at. They keep their index whatever becomes of them.
+    children: BTreeMap<Box<[u8]>, PlaceId>,
+    entry: Option<Arc<Entry>>,
+    number: EntryNumber,
+}
+
+/// What is known of a place.
+#[derive(Debug)]
+pub enum What {
+    /// Not looked at, or not any more.
+    Unknown,
+    /// A directory.
+    Directory(Box<Directory>),
+    /// A regular file.
+    File(Box<File>),
+    /// Anything else.
+    Other(Kind),
+}
+
+/// A directory.
+#[derive(Debug, Default)]
+pub struct Directory {
+    listing: Option<BTreeSet<Box<[u8]>>>,
+    /// Listing was tried and is not possible.
+    unlistable: bool,
+    watch: Option<WatchNumber>,
+    /// The watch reports contents.
+    contents: bool,
+    /// Whether something was asked here, so that a watch was tried and a stamp taken.
+    opened: bool,
+    stamp: Option<(Stamp, bool)>,
+}
+
+/// A regular file.
+#[derive(Debug, Default)]
+pub struct File {
+    /// What is known of its content; none until it is read.
+    pub known: Option<Known>,
+    /// Goes up when the content or the inode changes.
+    pub version: u32,
+    dirty: bool,
+    validated: u64,
+}
+
+/// What is known of a file that was read.
+#[derive(Clone, Copy, Debug)]
+pub struct Known {
+    /// Its inode then.
+    pub stamp: Stamp,
+    /// Whether the stamp tells if it changes.
+    pub settled: bool,
+    /// Its digest.
+    pub digest: Digest,
+    /// No change can escape notice: the directory is watched and the inode has no other name.
+    pub watched: bool,
+}
+
+/// A file or directory found by walking a spelled path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Found {
+    /// What the path leads to, all symlinks followed.
+    pub place: PlaceId,
+    /// The directory in which the path's last component stands.
+    pub beside: PlaceId,
+}
+
+/// All places.
+#[derive(Debug)]
+pub struct Places {
+    places: Vec<Place>,
+    order: BTreeMap<AbsPath, PlaceId>,
+    watches: BTreeMap<WatchNumber, BTreeSet<PlaceId>>,
+    /// Directories that were opened and can't be watched.
+    unwatched: BTreeSet<PlaceId>,
+    asked: BTreeSet<Box<[u8]>>,
+    blobs: BTreeMap<Digest, PlaceId>,
+    entries: u64,
+    /// Goes up when the outcome of any walk may have changed.
+    pub epoch: u64,
+    /// Goes up with `epoch`, and when any file changed.
+    pub changes: u64,
+    /// Whether some directory may hold a precompiled header.
+    pub precompiled: bool,
+}
+
+/// The root of the file system.
+pub const ROOT: PlaceId = PlaceId(0);
+
+impl Default for Places {
+    fn default() -> Self {
+        let mut places = Self {
+            places: Vec::new(),
+            order: BTreeMap::new(),
+            watches: BTreeMap::new(),
+            unwatched: BTreeSet::new(),
+            asked: BTreeSet::new(),
+            blobs: BTreeMap::new(),
+            entries: 0,
+            epoch: 1,
+            changes: 1,
+            precompiled: false,
+        };
+        let root = AbsPath::parse("/").expect("the root is a path");
+        let id = places.intern(ROOT, root);
+        places.places[id.0 as usize].what = What::Directory(Box::default());
+        places
+    }
+}
+
+impl Places {
+    /// Learns what changed. Call it before each scan.
+    pub fn refresh(&mut self, disk: &mut dyn Disk) {
+        let changes = disk.changes();
+        if changes.lost {
+            for id in (0..self.places.len() as u32).map(PlaceId) {
+                match &mut self.places[id.0 as usize].what {
+                    What::File(file) => file.dirty = true,
+                    What::Directory(directory) if directory.opened => {
+                        self.look_again(disk, id, true);
+                    }
+                    _ => {}
+                }
+            }
+            self.bump();
+            return;
+        }
+        for (watch, name, replaced) in changes.touched {
+            for id in self.watches.get(&watch).cloned().unwrap_or_default() {
+                self.touched(disk, id, &name, replaced);
+            }
+        }
+        for watch in changes.ended {
+            for id in self.watches.get(&watch).cloned().unwrap_or_default() {
+                self.forget_below(disk, id);
+                self.bump();
+            }
+        }
+        for id in self.unwatched.clone() {
+            self.look_again(disk, id, false);
+        }
+    }
+
+    /// The place with this index.
+    pub fn get(&self, id: PlaceId) -> &Place {
+        &self.places[id.0 as usize]
+    }
+
+    /// How many places there are.
+    pub fn len(&self) -> usize {
+        self.places.len()
+    }
+
+    /// Whether there are none; there is always the root.
+    pub fn is_empty(&self) -> bool {
+        self.places.is_empty()
+    }
+
+    /// All places by path.
+    pub fn in_order(&self) -> impl Iterator<Item = PlaceId> {
+        self.order.values().copied()
+    }
+
+    /// Where a file with this digest stands.
+    pub fn blob(&self, digest: &Digest) -> Option<&AbsPath> {
+        let place = self.get(*self.blobs.get(digest)?);
+        match &place.what {
+            What::File(file) => (file.known?.digest == *digest).then_some(&place.path),
+            _ => None,
+        }
+    }
+
+    /// Walks a path from a directory, as the kernel does. `passed` takes every symlink followed and
+    /// every directory left by `..`: they must exist for the path to lead to the same place.
+    pub fn walk(
+        &mut self,
+        disk: &mut dyn Disk,
+        from: PlaceId,
+        path: &[u8],
+        passed: &mut Vec<PlaceId>,
+    ) -> Result<Option<Found>, Decline> {
+        self.walk_links(disk, from, path, passed, &mut 0)
+    }
+
+    fn walk_links(
+        &mut self,
+        disk: &mut dyn Disk,
+        from: PlaceId,
+        path: &[u8],
+        passed: &mut Vec<PlaceId>,
+        links: &mut usize,
+    ) -> Result<Option<Found>, Decline> {
+        let mut place = if path.first() == Some(&b'/') {
+            ROOT
+        } else {
+            from
+        };
+        let mut beside = place;
+        let mut parts = path
+            .split(|&b| b == b'/')
+            .filter(|part| !matches!(*part, b"" | b"."))
+            .peekable();
+        while let Some(part) = parts.next() {
+            if !matches!(self.get(place).what, What::Directory(_)) {
+                return Ok(None);
+            }
+            if part == b".." {
+                passed.push(place);
+                place = self.get(place).parent;
+                beside = place;
+                continue;
+            }
+            beside = place;
+            let Some(child) = self.child(disk, place, part, parts.peek().is_none()) else {
+                return Ok(None);
+            };
+            place = child;
+            match &self.get(child).what {
+                What::File(_) | What::Directory(_) => {}
+                What::Unknown | What::Other(Kind::Absent) => return Ok(None),
+                What::Other(Kind::Symlink(target)) => {
+                    *links += 1;
+                    if *links > LINKS_MAX {
+                        return Err(Decline::Unreadable(self.get(child).path.to_string()));
+                    }
+                    passed.push(child);
+                    let target = target.clone();
+                    match self.walk_links(disk, beside, &target, passed, links)? {
+                        Some(found) => place = found.place,
+                        None => return Ok(None),
+                    }
+                }
+                What::Other(Kind::Denied) => {
+                    return Err(Decline::Unreadable(self.get(child).path.to_string()));
+                }
+                What::Other(_) if parts.peek().is_some() => return Ok(None),
+                What::Other(_) => {
+                    return Err(Decline::Special(self.get(child).path.to_string()));
+                }
+            }
+        }
+        Ok(Some(Found { place, beside }))
+    }
+
+    /// The place of a name in a directory, if something stands there.
+    fn child(
+        &mut self,
+        disk: &mut dyn Disk,
+        parent: PlaceId,
+        name: &[u8],
+        last: bool,
+    ) -> Option<PlaceId> {
+        self.open(disk, parent);
+        if !self.asked.contains(name) {
+            self.asked.insert(name.into());
+        }
+        let list = last && name.len() < 256;
+        if list {
+            self.list(disk, parent);
+        }
+        let place = self.get(parent);
+        let What::Directory(directory) = &place.what else {
+            return None;
+        };
+        let known = place.children.get(name).copied();
+        if let Some(child) = known
+            && !matches!(self.get(child).what, What::Unknown)
+        {
+            return Some(child);
+        }
+        if let Some(listing) = &directory.listing
+            && !listing.contains(name)
+        {
+            return None;
+        }
+        let path = match known {
+            Some(child) => self.get(child).path.clone(),
+            None => self.get(parent).path.join(name).ok()?,
+        };
+        let kind = disk.kind(&path);
+        if kind == Kind::Absent {
+            return None;
+        }
+        let child = known.unwrap_or_else(|| self.intern(parent, path));
+        self.set(child, kind);
+        Some(child)
+    }
+
+    fn intern(&mut self, parent: PlaceId, path: AbsPath) -> PlaceId {
+        let id = PlaceId(self.places.len() as u32);
+        if let Some(place) = self.places.get_mut(parent.0 as usize) {
+            place.children.insert(path.file_name().into(), id);
+        }
+        self.order.insert(path.clone(), id);
+        self.places.push(Place {
+            path,
+            parent,
+            what: What::Unknown,
+            children: BTreeMap::new(),
+            entry: None,
+            number: EntryNumber(0),
+        });
+        id
+    }
+
+    fn set(&mut self, id: PlaceId, kind: Kind) {
+        let place = &mut self.places[id.0 as usize];
+        place.entry = None;
+        place.what = match kind {
+            Kind::File => What::File(Box::default()),
+            Kind::Directory => What::Directory(Box::default()),
+            other => What::Other(other),
+        };
+    }
+
+    /// Sees to it that changes of a directory's names will be noticed.
+    fn open(&mut self, disk: &mut dyn Disk, id: PlaceId) {
+        let place = &mut self.places[id.0 as usize];
+        let What::Directory(directory) = &mut place.what else {
+            return;
+        };
+        if directory.opened {
+            return;
+        }
+        directory.opened = true;
+        directory.watch = disk.watch(&place.path, false);
+        match directory.watch {
+            Some(watch) => {
+                self.watches.entry(watch).or_default().insert(id);
+            }
+            None => {
+                directory.stamp = disk.stamp(&place.path);
+                self.unwatched.insert(id);
+            }
+        }
+    }
+
+    fn list(&mut self, disk: &mut dyn Disk, id: PlaceId) {
+        let place = &mut self.places[id.0 as usize];
+        let What::Directory(directory) = &mut place.what else {
+            return;
+        };
+        if directory.listing.is_some() || directory.unlistable {
+            return;
+        }
+        match disk.names(&place.path) {
+            Some(names) => {
+                self.precompiled |= names.iter().any(|name| is_precompiled(name));
+                directory.listing = Some(names.into_iter().map(|n| n.0.into()).collect());
+            }
+            None => {
+                directory.unlistable = true;
+                self.precompiled = true;
+            }
+        }
+    }
+
+    fn bump(&mut self) {
+        self.epoch += 1;
+        self.changes += 1;
+    }
+
+    /// Something happened to a name in a watched directory.
+    fn touched(&mut self, disk: &mut dyn Disk, parent: PlaceId, name: &[u8], replaced: bool) {
+        let Ok(path) = self.get(parent).path.join(name) else {
+            return;
+        };
+        let place = self.get(parent);
+        let What::Directory(directory) = &place.what else {
+            return;
+        };
+        let child = place.children.get(name).copied();
+        let asked = self.asked.contains(name);
+        if child.is_none() && !asked && !is_precompiled(name) && directory.listing.is_none() {
+            return;
+        }
+        if !replaced
+            && let Some(child) = child
+            && let What::File(file) = &mut self.places[child.0 as usize].what
+        {
+            file.dirty = true;
+            return;
+        }
+        let kind = disk.kind(&path);
+        let What::Directory(directory) = &mut self.places[parent.0 as usize].what else {
+            return;
+        };
+        if let Some(listing) = &mut directory.listing {
+            if kind == Kind::Absent {
+                listing.remove(name);
+            } else if !listing.contains(name) {
+                listing.insert(name.into());
+            }
+        }
+        if is_precompiled(name) {
+            self.precompiled = true;
+            self.bump();
+        }
+        match child {
+            Some(child) => self.compare(disk, child, kind),
+            None if asked && kind != Kind::Absent => self.bump(),
+            None => {}
+        }
+    }
+
+    /// A place may hold something else now.
+    fn compare(&mut self, disk: &mut dyn Disk, id: PlaceId, kind: Kind) {
+        match (&mut self.places[id.0 as usize].what, kind) {
+            (What::File(file), Kind::File) => file.dirty = true,
+            (What::Unknown, _) => {}
+            (What::Other(known), kind) if *known == kind => {}
+            (What::Directory(_), kind) => {
+                self.forget_below(disk, id);
+                self.set(id, kind);
+                self.bump();
+            }
+            (_, kind) => {
+                self.set(id, kind);
+                self.bump();
+            }
+        }
+    }
+
+    /// Looks at a directory again that nobody watches, or at any one after reports were lost.
+    fn look_again(&mut self, disk: &mut dyn Disk, id: PlaceId, always: bool) {
+        let path = self.get(id).path.clone();
+        let stamp = disk.stamp(&path);
+        let What::Directory(directory) = &mut self.places[id.0 as usize].what else {
+            return;
+        };
+        let settled = stamp.is_some_and(|stamp| stamp.1) && directory.stamp.is_some_and(|s| s.1);
+        let same = stamp.map(|stamp| stamp.0) == directory.stamp.map(|stamp| stamp.0);
+        let replaced = stamp.map(|stamp| (stamp.0.device, stamp.0.inode))
+            != directory.stamp.map(|stamp| (stamp.0.device, stamp.0.inode));
+        directory.stamp = stamp;
+        if same && settled && !always {
+            return;
+        }
+        if replaced && !always {
+            self.forget_below(disk, id);
+            self.bump();
+            return;
+        }
+        match directory.listing.take() {
+            Some(old) => {
+                self.list(disk, id);
+                let What::Directory(directory) = &self.places[id.0 as usize].what else {
+                    return;
+                };
+                let changed = match &directory.listing {
+                    Some(new) => old
+                        .symmetric_difference(new)
+                        .any(|name| self.asked.contains(name) || is_precompiled(name)),
+                    None => true,
+                };
+                if changed {
+                    self.bump();
+                }
+            }
+            None if !same => self.bump(),
+            None => {}
+        }
+        let children: Vec<PlaceId> = self.get(id).children.values().copied().collect();
+        for child in children {
+            let path = self.get(child).path.clone();
+            match (&self.get(child).what, disk.kind(&path)) {
+                (What::File(_), Kind::File) | (What::Directory(_), Kind::Directory) => {}
+                (_, kind) => self.compare(disk, child, kind),
+            }
+        }
+    }
+
+    /// Forgets all that was known at and below a place.
+    fn forget_below(&mut self, disk: &mut dyn Disk, id: PlaceId) {
+        let top = self.get(id).path.clone();
+        let below: Vec<PlaceId> = self
+            .order
+            .range(top.clone()..)
+            .take_while(|(path, _)| path.as_bytes().starts_with(top.as_bytes()))
+            .filter(|(path, _)| path.is_within(&top))
+            .map(|(_, &id)| id)
+            .collect();
+        for id in below {
+            let place = &mut self.places[id.0 as usize];
+            place.entry = None;
+            let what = std::mem::replace(&mut place.what, What::Unknown);
+            self.unwatched.remove(&id);
+            if let What::Directory(directory) = what
+                && let Some(watch) = directory.watch
+            {
+                let last = self.watches.get_mut(&watch).is_none_or(|users| {
+                    users.remove(&id);
+                    users.is_empty()
+                });
+                if last {
+                    self.watches.remove(&watch);
+                    disk.unwatch(watch);
+                }
+            }
+        }
+        if id == ROOT {
+            self.set(ROOT, Kind::Directory);
+        }
+    }
+
+    /// Makes sure that what is known of a file is true in this scan, and reads it if need be. The
+    /// bytes are returned when it was read. `false` in the error: it is no file any more.
+    pub fn current(
+        &mut self,
+        disk: &mut dyn Disk,
+        id: PlaceId,
+        scan: u64,
+    ) -> Result<Option<Vec<u8>>, Decline> {
+        let place = &mut self.places[id.0 as usize];
+        let What::File(file) = &mut place.what else {
+            return Err(Decline::Changing(place.path.to_string()));
+        };
+        if let Some(known) = file.known
+            && !file.dirty
+            && (known.watched || file.validated == scan)
+        {
+            return Ok(None);
+        }
+        file.validated = scan;
+        if let Some(known) = &mut file.known
+            && known.settled
+            && let Some((stamp, _)) = disk.stamp(&place.path)
+            && stamp == known.stamp
+        {
+            file.dirty = false;
+            return Ok(None);
+        }
+        self.read(disk, id).map(Some)
+    }
+
+    /// Reads a file anew.
+    pub fn read(&mut self, disk: &mut dyn Disk, id: PlaceId) -> Result<Vec<u8>, Decline> {
+        let parent = self.get(id).parent;
+        let watched = self.watch_contents(disk, parent);
+        let place = &mut self.places[id.0 as usize];
+        let content = match disk.read(&place.path) {
+            Ok(content) => content,
+            Err(Kind::Denied) => return Err(Decline::Unreadable(place.path.to_string())),
+            Err(Kind::Special) => return Err(Decline::Special(place.path.to_string())),
+            Err(kind) => {
+                let words = place.path.to_string();
+                self.compare(disk, id, kind);
+                self.bump();
+                return Err(Decline::Changing(words));
+            }
+        };
+        let What::File(file) = &mut place.what else {
+            return Err(Decline::Changing(place.path.to_string()));
+        };
+        file.dirty = false;
+        let known = Known {
+            stamp: content.stamp,
+            settled: content.settled,
+            digest: content.digest,
+            watched: watched && content.stamp.links == 1,
+        };
+        let new = file.known.is_none_or(|old| {
+            old.digest != known.digest
+                || old.stamp.mtime != known.stamp.mtime
+                || old.stamp.mode != known.stamp.mode
+        });
+        file.known = Some(known);
+        if new {
+            file.version += 1;
+            place.entry = None;
+            self.changes += 1;
+        }
+        self.blobs.insert(known.digest, id);
+        if self.blobs.len() > 2 * self.places.len() + 1024 {
+            let places = &self.places;
+            self.blobs
+                .retain(|digest, id| match &places[id.0 as usize].what {
+                    What::File(file) => file.known.is_some_and(|known| known.digest == *digest),
+                    _ => false,
+                });
+        }
+        Ok(content.bytes)
+    }
+
+    fn watch_contents(&mut self, disk: &mut dyn Disk, id: PlaceId) -> bool {
+        self.open(disk, id);
+        let place = &mut self.places[id.0 as usize];
+        let What::Directory(directory) = &mut place.what else {
+            return false;
+        };
+        if directory.watch.is_some() && !directory.contents {
+            match disk.watch(&place.path, true) {
+                Some(watch) if Some(watch) == directory.watch => directory.contents = true,
+                Some(watch) => {
+                    // Another directory took this one's place since it was opened.
+                    disk.unwatch(watch);
+                    return false;
+                }
+                None => return false,
+            }
+        }
+        directory.contents
+    }
+
+    /// The entry that makes this place exist elsewhere; none for what can't travel.
+    pub fn entry(&mut self, id: PlaceId) -> Option<Listed> {
+        let place = &mut self.places[id.0 as usize];
+        if place.entry.is_none() {
+            let kind = match &place.what {
+                What::Directory(_) => EntryKind::Directory,
+                What::Other(Kind::Symlink(target)) => EntryKind::Symlink(target.clone()),
+                What::File(file) => {
+                    let known = file.known?;
+                    EntryKind::File {
+                        digest: known.digest,
+                        size: known.stamp.size,
+                        executable: known.stamp.mode & 0o100 != 0,
+                        mtime: known.stamp.mtime,
+                    }
+                }
+                _ => return None,
+            };
+            self.entries += 1;
+            place.number = EntryNumber(self.entries);
+            place.entry = Some(Arc::new(Entry {
+                path: place.path.clone(),
+                kind,
+            }));
+        }
+        Some(Listed {
+            number: place.number,
+            entry: place.entry.clone()?,
+        })
+    }
+
+    /// Ends all watches: these places will not be used any more.
+    pub fn release(&mut self, disk: &mut dyn Disk) {
+        for (watch, _) in std::mem::take(&mut self.watches) {
+            disk.unwatch(watch);
+        }
+    }
+
+    /// Goes on numbering entries where another set of places left off.
+    pub fn number_after(&mut self, other: &Self) {
+        self.entries = other.entries;
+    }
+}
+
+fn is_precompiled(name: &[u8]) -> bool {
+    name.ends_with(b".gch") || name.ends_with(b".pch")
+}

@@ -1,0 +1,243 @@
+//! A node as the scheduler knows it: what it said of itself, and what was lent of it.
+//!
+//! Counts slots. It compares no nodes with each other; that is [`super::policy`]'s.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
+
+use crate::id::{Digest, Time};
+use crate::message::{Login, NodeState};
+use crate::scheduler::state::PeerId;
+use crate::scheduler::suspicion::Suspicions;
+
+/// A node that is logged in.
+#[derive(Debug)]
+pub struct Node {
+    /// Its connection.
+    pub peer: PeerId,
+    /// Its name, unique here.
+    pub name: String,
+    /// Where it takes jobs, as the scheduler sees it; port 0 when it takes none.
+    pub address: SocketAddr,
+    /// The scheduler's own address on the connection to it.
+    pub here: IpAddr,
+    /// `uname -m`.
+    pub platform: String,
+    /// Slots for jobs, remote and local together.
+    pub slots: u32,
+    /// Why it takes no remote jobs, if so.
+    pub no_remote: Option<String>,
+    /// The toolchains in its store.
+    pub toolchains: BTreeSet<Digest>,
+    /// Its last report.
+    pub state: NodeState,
+    /// When it last said anything.
+    pub heard: Time,
+    /// Leases of its slots that others hold.
+    pub lent: u32,
+    /// Leases of its slots that it holds itself.
+    pub kept: u32,
+    /// Leases that it holds, of whichever node.
+    pub held: u32,
+    /// Jobs for others that run on it without a lease: their lease became void, or another scheduler
+    /// granted it. They hold slots until a report shows that they are gone.
+    pub leftover: u32,
+    /// Jobs that it compiled for others since it came.
+    pub jobs_done: u64,
+    /// The number of the last grant on it, among all grants; 0 for none.
+    pub last_grant: u64,
+    /// Who has reason to avoid it.
+    pub suspicions: Suspicions,
+    reported: bool,
+}
+
+impl Node {
+    /// A node that logs in under `name`, connected from `from` to the scheduler's address `here`.
+    pub fn new(
+        peer: PeerId,
+        name: String,
+        login: Login,
+        from: IpAddr,
+        here: IpAddr,
+        now: Time,
+    ) -> Self {
+        Self {
+            peer,
+            name,
+            address: SocketAddr::new(from, login.port),
+            here,
+            platform: login.platform,
+            slots: login.slots,
+            no_remote: login.no_remote,
+            toolchains: login.toolchains.into_iter().collect(),
+            state: NodeState::default(),
+            heard: now,
+            lent: 0,
+            kept: 0,
+            held: 0,
+            leftover: 0,
+            jobs_done: 0,
+            last_grant: 0,
+            suspicions: Suspicions::default(),
+            reported: false,
+        }
+    }
+
+    /// Takes in a report.
+    pub fn report(&mut self, state: NodeState) {
+        let beyond_leases = state.remote_jobs.saturating_sub(self.lent);
+        // The first report tells of jobs that a scheduler before this one placed.
+        self.leftover = match self.reported {
+            false => beyond_leases,
+            true => self.leftover.min(beyond_leases),
+        };
+        self.reported = true;
+        self.state = state;
+    }
+
+    /// Whether it compiles for others at all.
+    pub fn takes_jobs(&self) -> bool {
+        self.slots > 0 && self.address.port() != 0 && self.no_remote.is_none()
+    }
+
+    /// Slots in use. A job that the node compiles for itself under a lease is also among the local jobs
+    /// that it reports, so these two are not added.
+    pub fn used(&self) -> u32 {
+        self.lent
+            .saturating_add(self.leftover)
+            .saturating_add(self.kept.max(self.state.local_jobs))
+    }
+
+    /// Free slots.
+    pub fn free(&self) -> u32 {
+        self.slots.saturating_sub(self.used())
+    }
+
+    /// Whether nothing of its own runs, here or elsewhere.
+    pub fn is_idle_submitter(&self) -> bool {
+        self.held == 0 && self.state.local_jobs == 0
+    }
+
+    /// Whether a user who writes `spelling` means this node: its name, its address, or its address
+    /// with the port.
+    pub fn is_called(&self, spelling: &str) -> bool {
+        self.name == spelling
+            || self.address.ip().to_string() == spelling
+            || self.address.to_string() == spelling
+    }
+
+    /// Whether a program for `platform` runs on it.
+    pub fn runs(&self, platform: &str) -> bool {
+        let i386_up_to =
+            |newest: usize| ["i386", "i486", "i586", "i686"][..newest].contains(&platform);
+        self.platform == platform
+            || match &self.platform[..] {
+                "i486" => i386_up_to(1),
+                "i586" => i386_up_to(2),
+                "i686" => i386_up_to(3),
+                "x86_64" => i386_up_to(4),
+                "ppc64" => platform == "ppc",
+                "s390x" => platform == "s390",
+                _ => false,
+            }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(platform: &str, slots: u32) -> Node {
+        let login = Login {
+            name: "a".into(),
+            netname: "ICE".into(),
+            platform: platform.into(),
+            port: 10245,
+            slots,
+            no_remote: None,
+            toolchains: vec![],
+        };
+        let here = IpAddr::from([10, 0, 0, 1]);
+        Node::new(
+            PeerId(1),
+            "a".into(),
+            login,
+            [10, 0, 0, 7].into(),
+            here,
+            Time(0),
+        )
+    }
+
+    fn remote_jobs(remote_jobs: u32) -> NodeState {
+        NodeState {
+            remote_jobs,
+            ..NodeState::default()
+        }
+    }
+
+    #[test]
+    fn older_machines_programs_run_on_newer_ones() {
+        for (machine, program, runs) in [
+            ("x86_64", "x86_64", true),
+            ("x86_64", "i686", true),
+            ("x86_64", "i386", true),
+            ("i686", "i586", true),
+            ("i586", "i686", false),
+            ("i386", "i486", false),
+            ("i686", "x86_64", false),
+            ("aarch64", "x86_64", false),
+            ("ppc64", "ppc", true),
+            ("s390x", "s390", true),
+        ] {
+            assert_eq!(
+                node(machine, 1).runs(program),
+                runs,
+                "{program} on {machine}"
+            );
+        }
+    }
+
+    #[test]
+    fn local_jobs_and_own_leases_are_one_and_the_same_load() {
+        let mut node = node("x86_64", 4);
+        node.kept = 1;
+        node.lent = 1;
+        assert_eq!(node.free(), 2);
+        node.state.local_jobs = 1;
+        assert_eq!(node.free(), 2);
+        node.state.local_jobs = 3;
+        assert_eq!(node.free(), 0);
+        node.state.local_jobs = u32::MAX;
+        assert_eq!(node.free(), 0);
+    }
+
+    #[test]
+    fn jobs_of_an_earlier_scheduler_hold_their_slots_until_they_end() {
+        let mut node = node("x86_64", 4);
+        node.report(remote_jobs(3));
+        assert_eq!(node.free(), 1);
+        node.lent = 1;
+        node.report(remote_jobs(3));
+        assert_eq!((node.leftover, node.free()), (2, 1));
+        node.report(remote_jobs(1));
+        assert_eq!((node.leftover, node.free()), (0, 3));
+        // Jobs that the reports know before the leases do are not leftovers.
+        node.report(remote_jobs(4));
+        assert_eq!(node.leftover, 0);
+    }
+
+    #[test]
+    fn a_node_is_called_by_name_or_address() {
+        let node = node("x86_64", 4);
+        for (spelling, is) in [
+            ("a", true),
+            ("10.0.0.7", true),
+            ("10.0.0.7:10245", true),
+            ("10.0.0.70", false),
+            ("A", false),
+            ("", false),
+        ] {
+            assert_eq!(node.is_called(spelling), is, "{spelling}");
+        }
+    }
+}

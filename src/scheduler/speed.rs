@@ -1,0 +1,235 @@
+//! How fast nodes are and how large jobs are, learned from the jobs that came back.
+//!
+//! Bytes of output say little about the work behind them, so nodes are compared on the same work:
+//! a file that was compiled before has a known cost, and a node that needs twice as much is half as
+//! fast. For a file that is new, output bytes have to do, and count less.
+//!
+//! The unit of cost is a microsecond of an imagined *reference node*. Each job gives two unknowns one
+//! equation, cost × slowness = processor time, and both are moved a little towards it, by logarithms, since
+//! twice and half are equal errors. Only ratios mean anything; that the unit drifts is harmless.
+
+use std::collections::BTreeMap;
+
+use crate::id::{Bytes, Digest};
+
+/// Files whose cost is remembered, at most: two generations of half as many.
+const WORKS_MAX: usize = 65_536;
+/// Nodes whose speed is remembered, at most, connected or not.
+const NODES_MAX: usize = 8192;
+/// One job moves a node's logarithm by no more than this ratio would: a liar or an accident is one job.
+const RATIO_MAX: f64 = 8.0;
+/// What a comparison on the same file weighs, and what one by bytes of output weighs.
+const WEIGHT_SAME: f64 = 1.0;
+const WEIGHT_BYTES: f64 = 0.2;
+/// A node's past never weighs more than so many jobs: it may change.
+const WEIGHT_MAX: f64 = 16.0;
+/// How far a new measurement moves a file's cost, and the cluster's averages.
+const GAIN_WORK: f64 = 0.3;
+const GAIN_MEAN: f64 = 0.05;
+/// What a job costs as long as nothing is known, in microseconds.
+const COST_UNKNOWN_US: f64 = 1_000_000.0;
+
+/// What is compiled, as far as it tells the size of the job.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Work {
+    /// With which toolchain.
+    pub toolchain: Digest,
+    /// Which file.
+    pub file: Bytes,
+}
+
+/// What was learned.
+#[derive(Debug, Default)]
+pub struct Speeds {
+    nodes: BTreeMap<String, NodeSpeed>,
+    /// Costs in reference microseconds. Two generations: what is used moves to the young one, and
+    /// when that is full the old one is forgotten.
+    young: BTreeMap<Work, f64>,
+    old: BTreeMap<Work, f64>,
+    /// Means over all jobs, as logarithms: cost, and cost per byte of output.
+    cost_log: Option<f64>,
+    cost_per_byte_log: Option<f64>,
+    jobs: u64,
+}
+
+#[derive(Debug, Default)]
+struct NodeSpeed {
+    slowness_log: f64,
+    weight: f64,
+    last_job: u64,
+}
+
+impl Speeds {
+    /// A job came back from `node`: it took `cpu_us` of processor time and wrote `output_bytes`.
+    pub fn learn(&mut self, node: &str, work: &Work, cpu_us: u64, output_bytes: u64) {
+        if cpu_us == 0 {
+            // A compile takes time; who says otherwise did not measure.
+            return;
+        }
+        self.jobs += 1;
+        let cpu_log = (cpu_us as f64).ln();
+        let known = self.recall(work).map(f64::ln);
+        let by_bytes = || Some(self.cost_per_byte_log? + (output_bytes.max(1) as f64).ln());
+        let comparison = match known {
+            Some(cost_log) => Some((cost_log, WEIGHT_SAME)),
+            None => by_bytes().map(|cost_log| (cost_log, WEIGHT_BYTES)),
+        };
+        let jobs = self.jobs;
+        let speed = self.node_mut(node);
+        speed.last_job = jobs;
+        if let Some((cost_log, weight)) = comparison {
+            let limit = RATIO_MAX.ln();
+            let sample = (cpu_log - cost_log).clamp(-limit, limit);
+            // A prior of one job at the reference's speed.
+            speed.weight = (speed.weight + weight).min(WEIGHT_MAX);
+            let gain = weight / (speed.weight + 1.0);
+            speed.slowness_log += gain * (sample - speed.slowness_log);
+        }
+        let cost_log = cpu_log - speed.slowness_log;
+        let cost_log_kept = known.map_or(cost_log, |old| old + GAIN_WORK * (cost_log - old));
+        self.remember(work, cost_log_kept.exp());
+        blend(&mut self.cost_log, cost_log);
+        if output_bytes > 0 {
+            blend(
+                &mut self.cost_per_byte_log,
+                cost_log - (output_bytes as f64).ln(),
+            );
+        }
+    }
+
+    /// How many times slower than the reference node `node` is; 1 as long as it is unknown.
+    pub fn slowness(&self, node: &str) -> f64 {
+        self.nodes
+            .get(node)
+            .map_or(1.0, |speed| speed.slowness_log.exp())
+    }
+
+    /// Whether anything is known of the speed of `node`.
+    pub fn knows(&self, node: &str) -> bool {
+        self.nodes.get(node).is_some_and(|speed| speed.weight > 0.0)
+    }
+
+    /// What `work` will cost on the reference node, in microseconds: what it cost before, or the
+    /// mean of all.
+    pub fn cost_us(&self, work: &Work) -> f64 {
+        self.young
+            .get(work)
+            .or_else(|| self.old.get(work))
+            .copied()
+            .or(self.cost_log.map(f64::exp))
+            .unwrap_or(COST_UNKNOWN_US)
+    }
+
+    fn recall(&mut self, work: &Work) -> Option<f64> {
+        if let Some(cost) = self.old.remove(work) {
+            self.remember(work, cost);
+        }
+        self.young.get(work).copied()
+    }
+
+    fn remember(&mut self, work: &Work, cost_us: f64) {
+        if self.young.len() >= WORKS_MAX / 2 && !self.young.contains_key(work) {
+            self.old = std::mem::take(&mut self.young);
+        }
+        self.young.insert(work.clone(), cost_us);
+    }
+
+    fn node_mut(&mut self, node: &str) -> &mut NodeSpeed {
+        if self.nodes.len() >= NODES_MAX && !self.nodes.contains_key(node) {
+            let stale = self.nodes.iter().min_by_key(|(_, speed)| speed.last_job);
+            if let Some((stale, _)) = stale {
+                let stale = stale.clone();
+                self.nodes.remove(&stale);
+            }
+        }
+        self.nodes.entry(node.to_owned()).or_default()
+    }
+}
+
+fn blend(mean: &mut Option<f64>, sample: f64) {
+    *mean = Some(mean.map_or(sample, |old| old + GAIN_MEAN * (sample - old)));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn work(name: &str) -> Work {
+        Work {
+            toolchain: Digest([0; 32]),
+            file: Bytes::from(name),
+        }
+    }
+
+    /// Files of very different sizes, compiled on two nodes of which one needs twice the time.
+    #[test]
+    fn a_node_that_needs_twice_as_long_for_the_same_files_is_half_as_fast() {
+        let mut speeds = Speeds::default();
+        for round in 0..20 {
+            for file in 0..10u64 {
+                let slow = (round + file) % 2 == 0;
+                let (node, factor) = if slow { ("slow", 2) } else { ("fast", 1) };
+                let cpu_us = (10_000 << file) * factor;
+                speeds.learn(node, &work(&format!("{file}.c")), cpu_us, 1000);
+            }
+        }
+        let ratio = speeds.slowness("slow") / speeds.slowness("fast");
+        assert!((1.8..2.2).contains(&ratio), "{ratio}");
+        let ratio = speeds.cost_us(&work("9.c")) / speeds.cost_us(&work("5.c"));
+        assert!((14.0..18.0).contains(&ratio), "{ratio}");
+    }
+
+    #[test]
+    fn files_that_are_seen_once_are_compared_by_their_output() {
+        let mut speeds = Speeds::default();
+        for file in 0..400u64 {
+            let (node, factor) = [("slow", 4), ("fast", 1)][(file % 2) as usize];
+            let bytes = 10_000 + 100 * file;
+            speeds.learn(
+                node,
+                &work(&format!("{file}.c")),
+                bytes * 10 * factor,
+                bytes,
+            );
+        }
+        let ratio = speeds.slowness("slow") / speeds.slowness("fast");
+        assert!((2.5..6.0).contains(&ratio), "{ratio}");
+    }
+
+    #[test]
+    fn one_absurd_job_does_not_spoil_a_good_name() {
+        let mut speeds = Speeds::default();
+        for _ in 0..30 {
+            speeds.learn("a", &work("x.c"), 100_000, 1000);
+        }
+        speeds.learn("a", &work("x.c"), u64::MAX, 1000);
+        assert!(speeds.slowness("a") < 1.5);
+        assert!(speeds.slowness("a").is_finite());
+    }
+
+    #[test]
+    fn what_is_unknown_counts_as_average() {
+        let mut speeds = Speeds::default();
+        assert_eq!(speeds.slowness("a"), 1.0);
+        assert!(!speeds.knows("a"));
+        assert_eq!(speeds.cost_us(&work("x.c")), COST_UNKNOWN_US);
+        speeds.learn("a", &work("y.c"), 0, 0);
+        assert_eq!(speeds.cost_us(&work("x.c")), COST_UNKNOWN_US);
+        speeds.learn("a", &work("y.c"), 5000, 0);
+        assert!((speeds.cost_us(&work("x.c")) - 5000.0).abs() < 1.0);
+    }
+
+    #[test]
+    fn memory_is_bounded_and_what_is_used_survives() {
+        let mut speeds = Speeds::default();
+        for file in 0..WORKS_MAX * 2 {
+            speeds.learn("a", &work(&file.to_string()), 1000, 10);
+            if file % 1000 == 0 {
+                speeds.learn("a", &work("often.c"), 77_000, 10);
+            }
+        }
+        assert!(speeds.young.len() + speeds.old.len() <= WORKS_MAX);
+        assert!(speeds.recall(&work("often.c")).is_some());
+        assert!(speeds.recall(&work("0")).is_none());
+    }
+}

@@ -1,0 +1,246 @@
+//! `ice status`: asks the scheduler for a picture of the cluster and puts it into words.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use smol::Timer;
+use smol::future::FutureExt;
+
+use crate::connection::{Connection, ConnectionError};
+use crate::key::Credentials;
+use crate::message::{FromScheduler, NodeStatus, Status, ToScheduler};
+
+/// How long connecting may take, and then the answer.
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Why there is no picture.
+#[derive(Debug, thiserror::Error)]
+#[error("ask the scheduler at {address}: {cause}")]
+pub struct StatusError {
+    address: SocketAddr,
+    cause: Cause,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Cause {
+    #[error(transparent)]
+    Connection(#[from] ConnectionError),
+    #[error("it ended the connection")]
+    Ended,
+    #[error("it answers something else")]
+    Other,
+}
+
+/// The cluster of the scheduler at `address`, as lines of text or as JSON; ends with a newline.
+pub async fn status(
+    address: SocketAddr,
+    credentials: &Credentials,
+    json: bool,
+) -> Result<String, StatusError> {
+    let status = fetch(address, credentials).await?;
+    Ok(match json {
+        true => as_json(&status),
+        false => as_text(&status),
+    })
+}
+
+/// The same, unworded.
+pub async fn fetch(address: SocketAddr, credentials: &Credentials) -> Result<Status, StatusError> {
+    let answer = async {
+        let connection = Connection::connect(address, credentials, TIMEOUT).await?;
+        let (mut sender, mut receiver) = connection.split();
+        sender.send(&ToScheduler::Status).await?;
+        match receiver.receive().await? {
+            Some(FromScheduler::Status(status)) => Ok(status),
+            Some(_) => Err(Cause::Other),
+            None => Err(Cause::Ended),
+        }
+    };
+    let late = async {
+        Timer::after(2 * TIMEOUT).await;
+        Err(Cause::Connection(ConnectionError::Timeout(2 * TIMEOUT)))
+    };
+    let answer: Result<Status, Cause> = answer.or(late).await;
+    answer.map_err(|cause| StatusError { address, cause })
+}
+
+/// A summary line, then a line for each node in aligned columns.
+pub fn as_text(status: &Status) -> String {
+    let summary = Summary::of(status);
+    let mut text = format!(
+        "workers: {}  slots: {}  running: {}  waiting: {}\n",
+        summary.workers, summary.slots, summary.running, summary.waiting
+    );
+    if status.nodes.is_empty() {
+        return text;
+    }
+    let heads = [
+        "NAME", "ADDRESS", "PLATFORM", "SLOTS", "RUNNING", "LOCAL", "DONE", "SPEED", "LOAD",
+        "REMOTE",
+    ];
+    let mut rows = vec![heads.map(str::to_owned).to_vec()];
+    rows.extend(status.nodes.iter().map(row));
+    let widths: Vec<usize> = (0..heads.len())
+        .map(|column| rows.iter().map(|row| row[column].chars().count()).max())
+        .map(Option::unwrap_or_default)
+        .collect();
+    for row in rows {
+        let mut line = String::new();
+        for (column, (cell, &width)) in row.iter().zip(&widths).enumerate() {
+            // Numbers to the right, words to the left.
+            match (3..=8).contains(&column) {
+                true => line.push_str(&format!("{cell:>width$}  ")),
+                false => line.push_str(&format!("{cell:<width$}  ")),
+            }
+        }
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+/// One JSON object with the same facts.
+pub fn as_json(status: &Status) -> String {
+    let summary = Summary::of(status);
+    let nodes: Vec<serde_json::Value> = status
+        .nodes
+        .iter()
+        .map(|node| {
+            serde_json::json!({
+                "name": node.name,
+                "address": node.address,
+                "platform": node.platform,
+                "worker": is_worker(node),
+                "slots": node.slots,
+                "running": node.running,
+                "local_jobs": node.local_jobs,
+                "jobs_done": node.jobs_done,
+                "speed_percent": (node.speed_percent > 0).then_some(node.speed_percent),
+                "load": f64::from(node.load_milli) / 1000.0,
+                "no_remote": node.no_remote,
+            })
+        })
+        .collect();
+    let whole = serde_json::json!({
+        "workers": summary.workers,
+        "slots": summary.slots,
+        "running": summary.running,
+        "waiting": summary.waiting,
+        "nodes": nodes,
+    });
+    format!("{whole}\n")
+}
+
+struct Summary {
+    workers: usize,
+    slots: u64,
+    running: u64,
+    waiting: u32,
+}
+
+impl Summary {
+    fn of(status: &Status) -> Self {
+        let workers = || status.nodes.iter().filter(|node| is_worker(node));
+        Self {
+            workers: workers().count(),
+            slots: workers().map(|node| u64::from(node.slots)).sum(),
+            running: status.nodes.iter().map(|n| u64::from(n.running)).sum(),
+            waiting: status.waiting,
+        }
+    }
+}
+
+/// Whether the node takes jobs of others.
+fn is_worker(node: &NodeStatus) -> bool {
+    node.slots > 0 && node.no_remote.is_none() && !node.address.ends_with(":0")
+}
+
+fn row(node: &NodeStatus) -> Vec<String> {
+    let speed = match node.speed_percent {
+        0 => "-".to_owned(),
+        percent => format!("{percent}%"),
+    };
+    let remote = match &node.no_remote {
+        Some(why) => format!("no: {why}"),
+        None if is_worker(node) => "yes".to_owned(),
+        None => "no: submits only".to_owned(),
+    };
+    vec![
+        node.name.clone(),
+        node.address.clone(),
+        node.platform.clone(),
+        node.slots.to_string(),
+        node.running.to_string(),
+        node.local_jobs.to_string(),
+        node.jobs_done.to_string(),
+        speed,
+        format!("{:.2}", f64::from(node.load_milli) / 1000.0),
+        remote,
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cluster() -> Status {
+        let node = |name: &str, port: u16, slots, no_remote: Option<&str>| NodeStatus {
+            name: name.into(),
+            address: format!("10.0.0.1:{port}"),
+            platform: "x86_64".into(),
+            slots,
+            running: slots / 2,
+            local_jobs: 1,
+            jobs_done: 12,
+            speed_percent: slots * 10,
+            no_remote: no_remote.map(str::to_owned),
+            load_milli: 1250,
+        };
+        Status {
+            nodes: vec![
+                node("anvil", 10245, 16, None),
+                node("bare", 10245, 4, Some("no sandbox")),
+                node("console", 0, 0, None),
+            ],
+            waiting: 3,
+        }
+    }
+
+    #[test]
+    fn the_cluster_is_one_line_and_a_table() {
+        let expect = "\
+workers: 1  slots: 16  running: 10  waiting: 3
+NAME     ADDRESS         PLATFORM  SLOTS  RUNNING  LOCAL  DONE  SPEED  LOAD  REMOTE
+anvil    10.0.0.1:10245  x86_64       16        8      1    12   160%  1.25  yes
+bare     10.0.0.1:10245  x86_64        4        2      1    12    40%  1.25  no: no sandbox
+console  10.0.0.1:0      x86_64        0        0      1    12      -  1.25  no: submits only
+";
+        assert_eq!(as_text(&cluster()), expect);
+    }
+
+    #[test]
+    fn an_empty_cluster_is_one_line() {
+        assert_eq!(
+            as_text(&Status::default()),
+            "workers: 0  slots: 0  running: 0  waiting: 0\n"
+        );
+    }
+
+    #[test]
+    fn json_has_the_same_facts() {
+        let value: serde_json::Value = serde_json::from_str(&as_json(&cluster())).unwrap();
+        for (pointer, expect) in [
+            ("/workers", serde_json::json!(1)),
+            ("/slots", serde_json::json!(16)),
+            ("/running", serde_json::json!(10)),
+            ("/waiting", serde_json::json!(3)),
+            ("/nodes/0/worker", serde_json::json!(true)),
+            ("/nodes/1/no_remote", serde_json::json!("no sandbox")),
+            ("/nodes/2/worker", serde_json::json!(false)),
+            ("/nodes/2/speed_percent", serde_json::json!(null)),
+            ("/nodes/0/load", serde_json::json!(1.25)),
+        ] {
+            assert_eq!(value.pointer(pointer), Some(&expect), "{pointer}");
+        }
+    }
+}

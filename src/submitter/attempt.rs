@@ -1,0 +1,392 @@
+//! One job on one worker: sends what the worker asks for, takes what the job printed and wrote.
+//!
+//! Knows nothing of why this worker was chosen or what happens when it fails; it tells its caller
+//! whether the worker was dead, unwilling or wrong, and that is all. Nothing is put in place here:
+//! the files wait under temporary names until the caller commits them.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use smol::Timer;
+use smol::future::FutureExt;
+
+use crate::compress;
+use crate::connection::ConnectionError;
+use crate::id::{AbsPath, Bytes, Digest};
+use crate::message::{
+    CHUNK_BYTES_MAX, Entry, Failure, FromWorker, JobSpec, Manifest, SILENCE_MS, ToWorker, Usage,
+};
+
+use super::output::{self, Pending};
+use super::pool::Warm;
+
+/// What a compiler may print before the job is compiled locally instead: it waits in memory.
+const OUTPUT_BYTES_MAX: usize = 32 << 20;
+/// Files and directories that a job may write.
+const WRITTEN_MAX: usize = 10_000;
+/// A blob of this size is read at once and checked before it is sent.
+const CHECKED_BYTES_MAX: u64 = 4 << 20;
+
+/// Where the bytes of a blob are.
+#[derive(Clone, Debug)]
+pub enum Content {
+    /// Here.
+    Memory(Arc<Vec<u8>>),
+    /// In this file.
+    File(PathBuf),
+}
+
+/// Finds the bytes of what a job consists of.
+pub trait Contents: Sync {
+    /// The content with this digest, as far as it is known. A file may have changed since.
+    fn content(&self, digest: &Digest) -> Option<Content>;
+}
+
+/// A job, ready to be sent.
+pub struct Prepared<'a> {
+    /// The job; its lists of entries are filled in per connection.
+    pub spec: JobSpec,
+    /// Its files.
+    pub entries: &'a [Entry],
+    /// Where their bytes are.
+    pub contents: &'a dyn Contents,
+    /// The toolchain, should the worker lack it.
+    pub manifest: &'a Manifest,
+}
+
+/// What a worker delivered.
+pub struct Delivered {
+    /// The compiler's exit status.
+    pub status: u8,
+    /// What it consumed there.
+    pub usage: Usage,
+    /// What it printed, in order: the stream (1 or 2) and the bytes.
+    pub printed: Vec<(u8, Vec<u8>)>,
+    files: Vec<Pending>,
+    made: Vec<(AbsPath, Option<Bytes>)>,
+    /// The size of all files together.
+    pub file_bytes: u64,
+}
+
+/// Why a worker delivered nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum Undelivered {
+    /// It said so.
+    #[error("{detail} ({failure:?})")]
+    Refused {
+        /// The kind of reason.
+        failure: Failure,
+        /// Its sentence.
+        detail: String,
+    },
+    /// It did not answer, or the connection broke.
+    #[error("{0}")]
+    Dead(String),
+    /// It said something that no honest worker says.
+    #[error("the worker misbehaves: {0}")]
+    Misbehaves(String),
+    /// A source file changed while it was sent.
+    #[error("{0} changed while it was read")]
+    Changed(Digest),
+    /// A result could not be written here.
+    #[error("write the result: {0}")]
+    Write(#[from] io::Error),
+}
+
+impl From<ConnectionError> for Undelivered {
+    fn from(error: ConnectionError) -> Self {
+        match error {
+            ConnectionError::Frame(error) => Self::Misbehaves(error.to_string()),
+            error => Self::Dead(error.to_string()),
+        }
+    }
+}
+
+impl Delivered {
+    /// Puts every file in its place. Blocking.
+    pub fn commit(self, umask: u32) -> io::Result<()> {
+        for (place, target) in &self.made {
+            output::make(place, target.as_ref(), umask)?;
+        }
+        self.files.into_iter().try_for_each(Pending::commit)
+    }
+}
+
+/// Runs the job on the worker behind `warm`. Says by `spoke` whether the worker answered at all.
+pub async fn run(
+    warm: &mut Warm,
+    prepared: &Prepared<'_>,
+    spoke: &mut bool,
+) -> Result<Delivered, Undelivered> {
+    let (fresh, entries) = warm
+        .dictionary
+        .encode(prepared.entries)
+        .ok_or_else(|| Undelivered::Dead("this connection's dictionary is full".to_owned()))?;
+    let spec = JobSpec {
+        fresh,
+        entries,
+        ..prepared.spec.clone()
+    };
+    send(warm, &ToWorker::Job(spec)).await?;
+    let mut delivery = Delivery::default();
+    loop {
+        let message = receive(warm).await?;
+        *spoke = true;
+        match message {
+            FromWorker::Alive | FromWorker::Started => {}
+            FromWorker::NeedManifest(digest) if digest == prepared.spec.toolchain => {
+                send(warm, &ToWorker::Manifest(prepared.manifest.clone())).await?;
+            }
+            FromWorker::NeedManifest(digest) => {
+                return Err(Undelivered::Misbehaves(format!(
+                    "it asks for the foreign toolchain {digest}"
+                )));
+            }
+            FromWorker::NeedBlobs(digests) => {
+                for digest in digests {
+                    send_blob(warm, prepared.contents, digest).await?;
+                }
+            }
+            FromWorker::Done { status, usage } => return delivery.finish(status, usage),
+            FromWorker::Failed { failure, detail } => {
+                return Err(Undelivered::Refused { failure, detail });
+            }
+            written => delivery.take(written, &prepared.spec).await?,
+        }
+    }
+}
+
+/// Tells the worker to stop, as far as it listens.
+pub async fn cancel(warm: &mut Warm) {
+    let _ = send(warm, &ToWorker::Cancel).await;
+}
+
+/// What has come so far.
+#[derive(Default)]
+struct Delivery {
+    printed: Vec<(u8, Vec<u8>)>,
+    printed_bytes: usize,
+    files: Vec<Pending>,
+    made: Vec<(AbsPath, Option<Bytes>)>,
+    file_bytes: u64,
+}
+
+impl Delivery {
+    async fn take(&mut self, message: FromWorker, spec: &JobSpec) -> Result<(), Undelivered> {
+        let misbehaves = |what: String| Err(Undelivered::Misbehaves(what));
+        match message {
+            FromWorker::Output {
+                stream: stream @ (1 | 2),
+                chunk,
+            } => {
+                let data = unpack(chunk)?;
+                self.printed_bytes += data.len();
+                if self.printed_bytes > OUTPUT_BYTES_MAX {
+                    return misbehaves(format!(
+                        "the compiler printed more than {OUTPUT_BYTES_MAX} bytes"
+                    ));
+                }
+                match self.printed.last_mut() {
+                    Some((last, bytes)) if *last == stream => bytes.extend_from_slice(&data),
+                    _ => self.printed.push((stream, data)),
+                }
+            }
+            FromWorker::File { path, mode, size } => {
+                self.announce(&path, spec)?;
+                self.file_bytes = self.file_bytes.saturating_add(size);
+                self.files
+                    .push(smol::unblock(move || Pending::create(&path, mode, size)).await?);
+            }
+            FromWorker::Chunk(chunk) => {
+                let data = unpack(chunk)?;
+                let Some(mut pending) = self.files.pop() else {
+                    return misbehaves("a chunk of no file".to_owned());
+                };
+                // A write of a chunk to the page cache takes less than the way to another thread.
+                pending.write(&data)?;
+                self.files.push(pending);
+            }
+            FromWorker::Made { path, target } => {
+                self.announce(&path, spec)?;
+                self.made.push((path, target));
+            }
+            other => {
+                return misbehaves(
+                    format!("an unexpected message: {other:?}")
+                        .chars()
+                        .take(200)
+                        .collect(),
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// A worker may only write where the command may.
+    fn announce(&self, path: &AbsPath, spec: &JobSpec) -> Result<(), Undelivered> {
+        if self
+            .files
+            .last()
+            .is_some_and(|file| file.missing_bytes() > 0)
+        {
+            return Err(Undelivered::Misbehaves(
+                "a file begins before the last one ended".to_owned(),
+            ));
+        }
+        if self.files.len() + self.made.len() >= WRITTEN_MAX {
+            return Err(Undelivered::Misbehaves(format!(
+                "more than {WRITTEN_MAX} files"
+            )));
+        }
+        let below = |directory: &AbsPath| path != directory && path.is_within(directory);
+        if !spec.writable.iter().any(below) {
+            return Err(Undelivered::Misbehaves(format!(
+                "it wrote {path}, where the command may not write"
+            )));
+        }
+        Ok(())
+    }
+
+    fn finish(self, status: u8, usage: Usage) -> Result<Delivered, Undelivered> {
+        if self.files.iter().any(|file| file.missing_bytes() > 0) {
+            return Err(Undelivered::Misbehaves(
+                "a file is shorter than announced".to_owned(),
+            ));
+        }
+        let Self {
+            printed,
+            files,
+            made,
+            file_bytes,
+            ..
+        } = self;
+        Ok(Delivered {
+            status,
+            usage,
+            printed,
+            files,
+            made,
+            file_bytes,
+        })
+    }
+}
+
+fn unpack(chunk: crate::message::Chunk) -> Result<Vec<u8>, Undelivered> {
+    compress::unpack(chunk).map_err(|error| Undelivered::Misbehaves(error.to_string()))
+}
+
+async fn send(warm: &mut Warm, message: &ToWorker) -> Result<(), Undelivered> {
+    patiently(warm.sender.send(message)).await
+}
+
+async fn receive(warm: &mut Warm) -> Result<FromWorker, Undelivered> {
+    let message = patiently(warm.receiver.receive()).await?;
+    message.ok_or_else(|| Undelivered::Dead("the worker closed the connection".to_owned()))
+}
+
+/// Waits for the worker as long as a living one may be silent.
+async fn patiently<T>(
+    step: impl Future<Output = Result<T, ConnectionError>>,
+) -> Result<T, Undelivered> {
+    let silence = Duration::from_millis(SILENCE_MS);
+    async { Ok(step.await?) }
+        .or(async {
+            Timer::after(silence).await;
+            Err(Undelivered::Dead(format!(
+                "the worker was silent for {silence:?}"
+            )))
+        })
+        .await
+}
+
+/// Sends a blob, or the word that it is gone.
+async fn send_blob(
+    warm: &mut Warm,
+    contents: &dyn Contents,
+    digest: Digest,
+) -> Result<(), Undelivered> {
+    let Some(content) = contents.content(&digest) else {
+        return Err(Undelivered::Misbehaves(format!(
+            "it asks for {digest}, which is not part of the job"
+        )));
+    };
+    let memory = match content {
+        Content::Memory(bytes) => bytes,
+        Content::File(path) => match smol::unblock(move || open(&path)).await {
+            Ok((_, size, Some(bytes)))
+                if size <= CHECKED_BYTES_MAX && blake3::hash(&bytes).as_bytes() == &digest.0 =>
+            {
+                Arc::new(bytes)
+            }
+            Ok((file, size, None)) => return send_file(warm, digest, file, size).await,
+            // It can't be read, or is not what it was.
+            _ => {
+                send(warm, &ToWorker::Gone(digest)).await?;
+                return Err(Undelivered::Changed(digest));
+            }
+        },
+    };
+    warm.sender.queue(&ToWorker::Blob {
+        digest,
+        size: memory.len() as u64,
+    })?;
+    for piece in memory.chunks(CHUNK_BYTES_MAX) {
+        warm.sender.queue(&ToWorker::Chunk(compress::pack(piece)))?;
+        if warm.sender.queued_bytes() >= CHUNK_BYTES_MAX {
+            patiently(warm.sender.flush()).await?;
+        }
+    }
+    patiently(warm.sender.flush()).await
+}
+
+/// Opens a file; what is small is read at once.
+fn open(path: &std::path::Path) -> io::Result<(File, u64, Option<Vec<u8>>)> {
+    let mut file = File::open(path)?;
+    let size = file.metadata()?.len();
+    if size > CHECKED_BYTES_MAX {
+        return Ok((file, size, None));
+    }
+    let mut bytes = Vec::with_capacity(size as usize);
+    Read::by_ref(&mut file)
+        .take(CHECKED_BYTES_MAX + 1)
+        .read_to_end(&mut bytes)?;
+    Ok((file, size, Some(bytes)))
+}
+
+/// Streams a large file. The worker verifies its digest before it uses a byte of it.
+async fn send_file(
+    warm: &mut Warm,
+    digest: Digest,
+    file: File,
+    size: u64,
+) -> Result<(), Undelivered> {
+    warm.sender.queue(&ToWorker::Blob { digest, size })?;
+    let mut file = Some(file);
+    let mut left = size;
+    while left > 0 {
+        let mut reader = file.take().expect("the file comes back from each read");
+        let want = left.min(CHUNK_BYTES_MAX as u64);
+        let read = move || {
+            let mut piece = Vec::with_capacity(want as usize);
+            let result = Read::by_ref(&mut reader).take(want).read_to_end(&mut piece);
+            (reader, result.map(|_| compress::pack(&piece)))
+        };
+        let (reader, chunk) = smol::unblock(read).await;
+        file = Some(reader);
+        match chunk {
+            Ok(chunk) if chunk.size > 0 => {
+                left -= u64::from(chunk.size);
+                warm.sender.queue(&ToWorker::Chunk(chunk))?;
+                patiently(warm.sender.flush()).await?;
+            }
+            _ => {
+                send(warm, &ToWorker::Gone(digest)).await?;
+                return Err(Undelivered::Changed(digest));
+            }
+        }
+    }
+    Ok(())
+}

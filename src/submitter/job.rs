@@ -1,0 +1,412 @@
+//! The life of one call, from the client's socket to its answer.
+
+use std::io;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use smol::Async;
+use smol::future::FutureExt;
+use smol::lock::Semaphore;
+
+use super::attempt::{self, Content, Contents, Delivered, Prepared, Undelivered};
+use super::client::Client;
+use super::course::{self, Course, Step};
+use super::environment;
+use super::inputs::{self, Inputs};
+use super::output;
+use super::placement::{Lease, Placement};
+use super::pool::Pool;
+use crate::args::{self, Invocation, Plan, Verdict};
+use crate::id::{AbsPath, Bytes, Digest, JobId, RequestId};
+use crate::key::Credentials;
+use crate::message::{Answer, Call, CallKind, JobSpec, Mode, Outcome, PROTOCOL, Report, Want};
+use crate::toolchain::{Located, Toolchain, Toolchains, selection};
+
+/// Places the compiles of one user on one machine.
+pub struct Submitter {
+    placement: Arc<Placement>,
+    pool: Pool,
+    toolchains: Toolchains,
+    /// Preprocessors that run at a time: they are this machine's own work.
+    preprocessing: Semaphore,
+    platform: String,
+    tenant: [u8; 16],
+    jobs: AtomicU64,
+}
+
+/// What a call came to.
+enum Ending {
+    /// It was compiled elsewhere.
+    Remote(Box<Delivered>, Report),
+    /// It is to be run here; under this lease, if there is one.
+    Local(Report, Option<Lease>),
+}
+
+/// Why a call is run here: the reason's word and sentence.
+type Reason = (String, String);
+
+fn because(word: &str, sentence: impl Into<String>) -> Reason {
+    (word.to_owned(), sentence.into())
+}
+
+impl Submitter {
+    /// A submitter that asks `placement` for slots and runs at most `preprocessors` preprocessors.
+    ///
+    /// # Errors
+    /// When `spool`, where archives are unpacked, can't be made.
+    pub fn new(
+        placement: Arc<Placement>,
+        credentials: Credentials,
+        preprocessors: usize,
+        platform: String,
+        spool: PathBuf,
+    ) -> io::Result<Arc<Self>> {
+        let mut tenant = [0; 16];
+        io::Read::read_exact(&mut std::fs::File::open("/dev/urandom")?, &mut tenant)?;
+        Ok(Arc::new(Self {
+            placement,
+            pool: Pool::new(credentials),
+            toolchains: Toolchains::new(spool)?,
+            platform,
+            preprocessing: Semaphore::new(preprocessors.max(1)),
+            tenant,
+            jobs: AtomicU64::new(0),
+        }))
+    }
+
+    /// Serves one client to its end.
+    pub async fn serve(&self, stream: Async<UnixStream>) {
+        let result = async {
+            let Some((mut client, call)) = Client::accept(stream).await? else {
+                return Ok(());
+            };
+            client.say(&Answer::Accepted).await?;
+            let ending = async { Some(self.decide(&call).await) }
+                .or(async {
+                    client.gone().await;
+                    None
+                })
+                .await;
+            match ending {
+                Some(ending) => self.answer(client, &call, ending).await,
+                // Everything that the job held went back when it was dropped.
+                None => Ok(()),
+            }
+        };
+        let result: io::Result<()> = result.await;
+        if let Err(error) = result {
+            log::debug!("a client went away: {error}");
+        }
+    }
+
+    async fn answer(&self, mut client: Client, call: &Call, ending: Ending) -> io::Result<()> {
+        let (report, lease) = match ending {
+            Ending::Remote(mut delivered, report) => {
+                let status = delivered.status;
+                let printed = std::mem::take(&mut delivered.printed);
+                let umask = call.umask;
+                match smol::unblock(move || delivered.commit(umask)).await {
+                    Ok(()) => {
+                        for (stream, data) in printed {
+                            client
+                                .say(&Answer::Output {
+                                    stream,
+                                    data: Bytes(data),
+                                })
+                                .await?;
+                        }
+                        return client.say(&Answer::Exit { status, report }).await;
+                    }
+                    Err(error) => {
+                        let reason = because(
+                            "result-not-written",
+                            format!("put the result in place: {error}"),
+                        );
+                        (
+                            Report {
+                                mode: Mode::Local,
+                                node: String::new(),
+                                reason: Some(reason),
+                                ..report
+                            },
+                            None,
+                        )
+                    }
+                }
+            }
+            Ending::Local(report, lease) => (report, lease),
+        };
+        if let Some((word, sentence)) = &report.reason {
+            log::info!("{} is compiled locally: {word}: {sentence}", report.file);
+        }
+        let slot = async { Some(self.placement.local_slot().await) }
+            .or(async {
+                client.gone().await;
+                None
+            })
+            .await;
+        if slot.is_some() {
+            client.say(&Answer::Local { report }).await?;
+            client.gone().await;
+        }
+        drop((slot, lease));
+        Ok(())
+    }
+
+    /// Decides where the call runs, and runs it if that is elsewhere.
+    async fn decide(&self, call: &Call) -> Ending {
+        let mut report = Report::default();
+        let local = |report: Report, reason: Reason| {
+            Ending::Local(
+                Report {
+                    mode: Mode::Local,
+                    reason: Some(reason),
+                    ..report
+                },
+                None,
+            )
+        };
+        if call.protocol != PROTOCOL {
+            let sentence = format!(
+                "the client speaks protocol {}, the daemon {PROTOCOL}",
+                call.protocol
+            );
+            return local(report, because("other-version", sentence));
+        }
+        if call.kind == CallKind::Local {
+            return local(report, because("asked", "a local run was asked for"));
+        }
+        let Ok(cwd) = AbsPath::parse(call.cwd.0.clone()) else {
+            return local(
+                report,
+                because("no-directory", "the working directory has no plain name"),
+            );
+        };
+        let plan = match classify(call, &cwd) {
+            Verdict::Distribute(plan) => plan,
+            Verdict::Local(reason) => {
+                report.file = reason.subject.clone();
+                return local(report, because(reason.word(), reason.sentence()));
+            }
+        };
+        report.file = plan.input.clone();
+        match self.distribute(call, &cwd, &plan, &mut report).await {
+            Ok(ending) => ending,
+            Err(reason) => local(report, reason),
+        }
+    }
+
+    /// The way of a job that can be compiled elsewhere.
+    async fn distribute(
+        &self,
+        call: &Call,
+        cwd: &AbsPath,
+        plan: &Plan,
+        report: &mut Report,
+    ) -> Result<Ending, Reason> {
+        let places = plan
+            .dependencies
+            .iter()
+            .map(|file| &file.path)
+            .chain([&plan.output]);
+        for place in places {
+            if let Some(obstacle) = output::obstacle(&cwd.as_path().join(place.as_path())) {
+                return Err(because("output-place", format!("{place}: {obstacle}")));
+            }
+        }
+        let located = self.locate(call).await?;
+        let toolchain = &located.toolchain;
+        let mut course = Course::default();
+        let mut inputs: Option<Inputs> = None;
+        loop {
+            let lease = self
+                .placement
+                .lease(want(call, plan, toolchain, &course))
+                .await;
+            let lease = lease.map_err(|why| because("no-node", why))?;
+            if lease.is_own() {
+                let reason = because("own-node", "this machine is free and fast enough");
+                let report = Report {
+                    mode: Mode::Local,
+                    reason: Some(reason),
+                    ..report.clone()
+                };
+                return Ok(Ending::Local(report, Some(lease)));
+            }
+            let prepared = match &inputs {
+                Some(inputs) => inputs,
+                None => inputs.insert(inputs::prepare(call, cwd, plan, &self.preprocessing).await?),
+            };
+            course.depart();
+            report.tries = course.tries();
+            report.mode = prepared.mode;
+            let name = lease.grant().name.clone();
+            match self.attempt(&lease, call, plan, prepared, &located).await {
+                Ok(delivered) => {
+                    let outcome = Outcome::Done {
+                        usage: delivered.usage,
+                        output_bytes: delivered.file_bytes,
+                    };
+                    lease.end(outcome);
+                    if let Some(reason) = prepared.distrusts(&delivered) {
+                        return Err(reason);
+                    }
+                    report.node = name;
+                    return Ok(Ending::Remote(Box::new(delivered), report.clone()));
+                }
+                Err(failure) => {
+                    log::info!("{} on {name}: {failure}", plan.input);
+                    let node = lease.grant().node;
+                    if matches!(failure, Undelivered::Dead(_) | Undelivered::Misbehaves(_)) {
+                        self.pool.forget(lease.grant().address);
+                    }
+                    if matches!(failure, Undelivered::Changed(_)) {
+                        inputs = None;
+                    }
+                    lease.end(course::outcome(&failure));
+                    if let Step::Local(word, sentence) = course.on_failure(node, &name, &failure) {
+                        return Err(because(word, sentence));
+                    }
+                }
+            }
+        }
+    }
+
+    /// The compiler's toolchain: this machine's, or an archive that `ICECC_VERSION` names.
+    async fn locate(&self, call: &Call) -> Result<Located, Reason> {
+        let compiler = call.compiler.as_path();
+        let located = match call
+            .variable("ICECC_VERSION")
+            .filter(|value| !value.is_empty())
+        {
+            None => {
+                let search_path = call
+                    .variable("PATH")
+                    .map(|path| &path[..])
+                    .unwrap_or_default();
+                self.toolchains.locate(compiler, search_path).await
+            }
+            Some(version) => {
+                let name = base_name(&call.compiler);
+                let selected = selection::select(version, self.platform.as_bytes(), name);
+                let Some(selected) = selected.into_iter().next() else {
+                    let sentence = "no archive of ICECC_VERSION is for this machine and compiler";
+                    return Err(because("toolchain", sentence));
+                };
+                self.toolchains
+                    .unpack(selected.file.as_path(), compiler)
+                    .await
+            }
+        };
+        located.map_err(|error| because("toolchain", error.to_string()))
+    }
+
+    /// One try on the node of `lease`.
+    async fn attempt(
+        &self,
+        lease: &Lease,
+        call: &Call,
+        plan: &Plan,
+        inputs: &Inputs,
+        located: &Located,
+    ) -> Result<Delivered, Undelivered> {
+        let toolchain = &located.toolchain;
+        let spec = JobSpec {
+            job: JobId(self.jobs.fetch_add(1, Ordering::Relaxed)),
+            lease: lease.grant().lease,
+            tenant: self.tenant,
+            toolchain: toolchain.digest,
+            program: located.program.clone(),
+            argv: inputs.argv.clone(),
+            cwd: inputs.cwd.clone(),
+            env: environment::travelling(&call.env),
+            umask: call.umask,
+            writable: inputs.writable.clone(),
+            fresh: Vec::new(),
+            entries: Vec::new(),
+        };
+        log::debug!(
+            "{} goes to {} as job {}",
+            plan.input,
+            lease.grant().name,
+            spec.job
+        );
+        let contents = JobContents { inputs, toolchain };
+        let prepared = Prepared {
+            spec,
+            entries: &inputs.entries,
+            contents: &contents,
+            manifest: &toolchain.manifest,
+        };
+        let address = lease.grant().address;
+        let mut warm = self.pool.take(address).await?;
+        let mut spoke = false;
+        let mut result = attempt::run(&mut warm, &prepared, &mut spoke).await;
+        if matches!(result, Err(Undelivered::Dead(_))) && warm.used && !spoke {
+            // The worker may have been restarted since; that is not its death.
+            self.pool.forget(address);
+            warm = self.pool.open(address).await?;
+            result = attempt::run(&mut warm, &prepared, &mut spoke).await;
+        }
+        if result.is_ok() {
+            self.pool.give_back(warm);
+        }
+        result
+    }
+}
+
+struct JobContents<'a> {
+    inputs: &'a Inputs,
+    toolchain: &'a Toolchain,
+}
+
+impl Contents for JobContents<'_> {
+    fn content(&self, digest: &Digest) -> Option<Content> {
+        self.inputs.content(digest).or_else(|| {
+            self.toolchain
+                .open_blob(digest)
+                .map(|path| Content::File(path.into()))
+        })
+    }
+}
+
+fn base_name(path: &[u8]) -> &[u8] {
+    path.rsplit(|&byte| byte == b'/').next().unwrap_or_default()
+}
+
+fn classify(call: &Call, cwd: &AbsPath) -> Verdict {
+    // What `cc` is, is told by where it leads.
+    let mut program = Bytes::from(base_name(&call.compiler));
+    if matches!(&program[..], b"cc" | b"c++") {
+        let real = std::fs::canonicalize(call.compiler.as_path()).ok();
+        program = real
+            .and_then(|path| path.file_name().map(|name| Bytes::from(name.to_owned())))
+            .unwrap_or(program);
+    }
+    let invocation = Invocation {
+        program: &program,
+        argv: &call.argv,
+        cwd,
+        env: &call.env,
+    };
+    args::classify(&invocation, &mut |path| {
+        let path = std::path::Path::new(call.cwd.as_os_str()).join(Bytes::from(path).as_path());
+        inputs::read_bounded(&path).ok()
+    })
+}
+
+fn want(call: &Call, plan: &Plan, toolchain: &Toolchain, course: &Course) -> Want {
+    let preferred = call.variable("ICECC_PREFERRED_HOST");
+    Want {
+        request: RequestId(0),
+        toolchain: toolchain.digest,
+        platform: toolchain.manifest.platform.clone(),
+        file: plan.input.clone(),
+        preferred: preferred.map(|value| value.to_string()).unwrap_or_default(),
+        except: course.except().to_vec(),
+        niceness: call.niceness.clamp(0, 19) as u8,
+        local_allowed: course.tries() == 0,
+    }
+}

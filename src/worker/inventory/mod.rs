@@ -1,0 +1,13 @@
+//! What a worker's trees hold and how the next job's tree is come by; pure.
+//!
+//! [`catalogue`] numbers everything that was ever declared, [`set`] holds such numbers as bits, and
+//! [`holdings`] knows which tree holds what, which is nearest to a job, what must change in it, and
+//! what leaves when room is short. None of them touches a file: [`crate::worker::tree`] does.
+
+pub mod catalogue;
+pub mod holdings;
+pub mod set;
+
+pub use catalogue::{Catalogue, ItemId, PlaceId};
+pub use holdings::{Change, Holdings, Limits, Placing, Refusal, Room, TreeId, Wanted};
+pub use set::ItemSet;

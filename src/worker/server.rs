@@ -1,0 +1,127 @@
+//! Accepts submitters and serves one job after another on each connection.
+
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use smol::future::FutureExt;
+use smol::{Async, Timer};
+
+use super::conversation;
+use super::job::{self, Worker};
+use crate::connection::{Connection, ConnectionError};
+use crate::dictionary::Decoder;
+use crate::key::Credentials;
+use crate::message::{Failure, FromWorker, ToWorker};
+
+/// How long a newcomer may take to show that it has the key.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a connection may be without a job. Submitters give theirs up after half of it.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
+/// Connections at a time, those that have not shown a key included. A submitter keeps at most 64
+/// idle, so this is room for more than a hundred busy ones.
+const CONNECTIONS_MAX: usize = 8192;
+
+/// Serves until the listener fails.
+pub async fn serve(listener: Async<TcpListener>, worker: Arc<Worker>, credentials: Credentials) {
+    let count = Arc::new(AtomicUsize::new(0));
+    loop {
+        let (stream, peer) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // Usually out of descriptors: those that are open must end first.
+                log::warn!("accept a submitter: {error}");
+                Timer::after(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        if count.load(Ordering::Relaxed) >= CONNECTIONS_MAX {
+            log::warn!("{peer} is turned away: {CONNECTIONS_MAX} connections are open");
+            continue;
+        }
+        let (worker, credentials) = (worker.clone(), credentials.clone());
+        let counted = Counted::new(count.clone());
+        smol::spawn(async move {
+            let _counted = counted;
+            if let Err(error) = converse(stream, &worker, &credentials).await {
+                log::info!("{peer}: {error}");
+            }
+        })
+        .detach();
+    }
+}
+
+/// Counts a connection as long as it lives.
+struct Counted(Arc<AtomicUsize>);
+
+impl Counted {
+    fn new(count: Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+async fn converse(
+    stream: Async<TcpStream>,
+    worker: &Arc<Worker>,
+    credentials: &Credentials,
+) -> Result<(), ConnectionError> {
+    let connection = Connection::accept(stream, credentials, HANDSHAKE_TIMEOUT).await?;
+    let peer = connection.peer();
+    let (mut sender, mut receiver) = connection.split();
+    let mut dictionary = Decoder::default();
+    loop {
+        let next = async { receiver.receive::<ToWorker>().await }
+            .or(async {
+                Timer::after(IDLE_TIMEOUT).await;
+                Ok(None)
+            })
+            .await?;
+        let spec = match next {
+            Some(ToWorker::Job(spec)) => spec,
+            // What crossed the end of the last job.
+            Some(ToWorker::Cancel) => continue,
+            Some(_) => {
+                log::warn!("{peer}: a message out of turn; the connection ends");
+                return Ok(());
+            }
+            None => return Ok(()),
+        };
+        let number = spec.job;
+        let result = conversation::hold(&mut sender, &mut receiver, async |conversation| {
+            job::run(worker, spec, &mut dictionary, conversation).await
+        })
+        .await?;
+        match result {
+            Ok(done) => {
+                log::info!("job {number} done for {peer}: {done}");
+                sender
+                    .send(&FromWorker::Done {
+                        status: done.status,
+                        usage: done.usage,
+                    })
+                    .await?;
+            }
+            Err(failed) => {
+                log::info!("job {number} of {peer} has no result: {failed}");
+                let ends = failed.failure != Failure::Busy;
+                let message = FromWorker::Failed {
+                    failure: failed.failure,
+                    detail: failed.detail,
+                };
+                sender.send(&message).await?;
+                // After any other failure it is not known what is still on its way here.
+                if ends {
+                    return Ok(());
+                }
+            }
+        }
+    }
+}

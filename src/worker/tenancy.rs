@@ -1,0 +1,198 @@
+//! What a submitter has on this worker: a sandbox zygote with one toolchain, and its trees.
+//!
+//! Never shared between two submitters: what one may have done to a file in its trees can't reach
+//! the other. A tenancy begins with a submitter's first job and ends when it has been idle for a
+//! while or others need its place.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use smol::lock::{Semaphore, SemaphoreGuardArc};
+
+use super::conversation::Failed;
+use super::store::Placed;
+use super::tree::{Tree, TreeError, TreeLimits, Trees, Written};
+use crate::id::{AbsPath, Digest};
+use crate::message::{Entry, Failure};
+use crate::sandbox::spec::{Rung, ZygoteSpec};
+use crate::sandbox::zygote::Zygote;
+
+/// Tenancies that exist at a time, idle ones included.
+const TENANCIES_MAX: usize = 32;
+/// How long a tenancy lives without a job.
+const IDLE_TIME_MAX: Duration = Duration::from_secs(600);
+
+type Name = ([u8; 16], Digest);
+
+/// All tenancies of a worker.
+pub struct Tenancies {
+    rung: Rung,
+    limits: TreeLimits,
+    tenancies: smol::lock::Mutex<BTreeMap<Name, (Instant, Arc<Tenancy>)>>,
+}
+
+/// A submitter's sandbox and trees for one toolchain.
+pub struct Tenancy {
+    zygote: Zygote,
+    trees: Mutex<Trees>,
+    /// As many turns as there are trees, so that nobody finds all of them in use.
+    turns: Arc<Semaphore>,
+    /// The toolchain's files stay in the store as long as they are bound into the sandbox.
+    _placed: Placed,
+}
+
+impl Tenancies {
+    /// None yet; each will use `rung` and at most `limits`.
+    pub fn new(rung: Rung, limits: TreeLimits) -> Self {
+        Self {
+            rung,
+            limits,
+            tenancies: smol::lock::Mutex::default(),
+        }
+    }
+
+    /// The tenancy of `tenant` with the toolchain `placed`.
+    pub async fn enter(&self, tenant: [u8; 16], placed: Placed) -> Result<Arc<Tenancy>, Failed> {
+        let mut tenancies = self.tenancies.lock().await;
+        let now = Instant::now();
+        let name = (tenant, placed.digest());
+        // One that is in use has another owner beside this map.
+        tenancies.retain(|other, (used, tenancy)| {
+            *other == name
+                || Arc::strong_count(tenancy) > 1
+                || now.duration_since(*used) < IDLE_TIME_MAX
+        });
+        if let Some((used, tenancy)) = tenancies.get_mut(&name) {
+            if tenancy.zygote.is_alive() {
+                *used = now;
+                return Ok(tenancy.clone());
+            }
+            tenancies.remove(&name);
+        }
+        if tenancies.len() >= TENANCIES_MAX {
+            let idle = tenancies
+                .iter()
+                .filter(|(_, (_, tenancy))| Arc::strong_count(tenancy) == 1);
+            let Some(oldest) = idle
+                .min_by_key(|(_, (used, _))| *used)
+                .map(|(name, _)| *name)
+            else {
+                return Err(Failed::new(
+                    Failure::Busy,
+                    format!("{TENANCIES_MAX} submitters are being served"),
+                ));
+            };
+            tenancies.remove(&oldest);
+        }
+        let tenancy = Arc::new(self.begin(placed).await?);
+        tenancies.insert(name, (now, tenancy.clone()));
+        Ok(tenancy)
+    }
+
+    async fn begin(&self, placed: Placed) -> Result<Tenancy, Failed> {
+        let failed = |error: String| Failed::new(Failure::Toolchain, error);
+        let entries = &placed.manifest().entries;
+        let spec = ZygoteSpec {
+            toolchain_root: placed.root().into(),
+            toolchain: entries.clone(),
+            // What jobs write comes on top of what they are given.
+            tree_bytes: 2 * self.limits.bytes,
+            tree_inodes: 2 * self.limits.inodes,
+            rung: self.rung,
+        };
+        let zygote = Zygote::start(&spec)
+            .await
+            .map_err(|error| failed(format!("start the sandbox: {error}")))?;
+        let root = zygote
+            .tree_root()
+            .try_clone_to_owned()
+            .map_err(|error| failed(error.to_string()))?;
+        let trees = Trees::new(root, entries, self.limits)
+            .map_err(|error| failed(format!("lay out the toolchain: {error}")))?;
+        let turns = Arc::new(Semaphore::new(self.limits.trees));
+        Ok(Tenancy {
+            zygote,
+            trees: Mutex::new(trees),
+            turns,
+            _placed: placed,
+        })
+    }
+}
+
+impl Tenancy {
+    /// The sandbox.
+    pub fn zygote(&self) -> &Zygote {
+        &self.zygote
+    }
+
+    /// The trees. The lock is for short, blocking steps and is never held across an await.
+    pub fn trees(&self) -> MutexGuard<'_, Trees> {
+        self.trees.lock().expect("no holder of this lock panics")
+    }
+
+    /// A tree that holds exactly `entries`, for one job.
+    pub async fn occupy(
+        self: &Arc<Self>,
+        entries: Vec<Entry>,
+        writable: Vec<AbsPath>,
+        cwd: AbsPath,
+    ) -> Result<Occupied, TreeError> {
+        let turn = self.turns.acquire_arc().await;
+        let tenancy = self.clone();
+        smol::unblock(move || {
+            let tree = tenancy.trees().take(&entries, &writable, &cwd)?;
+            Ok(Occupied {
+                tenancy,
+                tree: Some((tree, turn)),
+            })
+        })
+        .await
+    }
+}
+
+/// A tree in use; given back, and made exact again, when dropped.
+pub struct Occupied {
+    tenancy: Arc<Tenancy>,
+    tree: Option<(Tree, SemaphoreGuardArc)>,
+}
+
+impl Occupied {
+    fn tree(&self) -> &Tree {
+        &self
+            .tree
+            .as_ref()
+            .expect("the tree is taken only by drop")
+            .0
+    }
+
+    /// The tree's number in its tmpfs.
+    pub fn number(&self) -> u32 {
+        self.tree().number()
+    }
+
+    /// What the job wrote. Blocks for some system calls in memory.
+    pub fn collect(&self) -> Result<Vec<Written>, TreeError> {
+        self.tenancy.trees().collect(self.tree())
+    }
+
+    /// Opens a file that the job wrote.
+    pub fn open(&self, path: &AbsPath) -> Result<File, TreeError> {
+        self.tree().open(path)
+    }
+}
+
+impl Drop for Occupied {
+    fn drop(&mut self) {
+        // Repairing a tree is file system work: it is done on the side, after the result is out.
+        if let Some((tree, turn)) = self.tree.take() {
+            let tenancy = self.tenancy.clone();
+            smol::unblock(move || {
+                tenancy.trees().give_back(tree);
+                drop(turn);
+            })
+            .detach();
+        }
+    }
+}
