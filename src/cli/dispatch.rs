@@ -55,7 +55,7 @@ pub(super) fn dispatch(ice: Ice, world: &World) -> Result<u8, Box<dyn Error + Se
             build_native(BuildNativeConfig { compiler }, world)?;
         }
         Word::Key(options) => key(world.key(options)?)?,
-        Word::Run(options) => return Ok(run::run(options.command, world)?),
+        Word::Run(options) => return run::run(options.command, world),
         Word::Local(options) => {
             return Ok(client::run(Invocation {
                 kind: CallKind::Local,
