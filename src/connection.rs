@@ -288,7 +288,7 @@ impl Receiver {
     /// Dropping the future loses nothing: the next call goes on.
     pub async fn receive<T: DeserializeOwned>(&mut self) -> Result<Option<T>, ConnectionError> {
         loop {
-            if let Some(message) = self.decoder.next()? {
+            if let Some(message) = self.decoder.take()? {
                 return Ok(Some(message));
             }
             if self.take_record()? {

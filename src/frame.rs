@@ -73,7 +73,7 @@ impl Decoder {
     }
 
     /// The next whole message; none when more bytes are needed.
-    pub fn next<T: DeserializeOwned>(&mut self) -> Result<Option<T>, FrameError> {
+    pub fn take<T: DeserializeOwned>(&mut self) -> Result<Option<T>, FrameError> {
         let bytes = &self.buffer[self.taken..];
         let Some((length, rest)) = bytes.split_first_chunk::<4>() else {
             return Ok(None);
@@ -117,7 +117,7 @@ mod tests {
             let mut seen = Vec::new();
             for piece in bytes.chunks(step) {
                 decoder.push(piece);
-                while let Some(text) = decoder.next::<String>().unwrap() {
+                while let Some(text) = decoder.take::<String>().unwrap() {
                     seen.push(text);
                 }
             }
@@ -131,7 +131,7 @@ mod tests {
         let mut decoder = Decoder::new(100);
         decoder.push(&u32::MAX.to_le_bytes());
         assert!(matches!(
-            decoder.next::<String>(),
+            decoder.take::<String>(),
             Err(FrameError::TooLong { limit: 100, .. })
         ));
         assert!(decoder.buffer.capacity() < 1000);
@@ -152,7 +152,7 @@ mod tests {
         let mut decoder = Decoder::new(100);
         decoder.push(&[3, 0, 0, 0, 1, b'a', b'b']);
         assert!(matches!(
-            decoder.next::<String>(),
+            decoder.take::<String>(),
             Err(FrameError::Trailing(1))
         ));
     }

@@ -117,7 +117,7 @@ fn accept(listener: &UnixListener) -> Served {
     let mut decoder = Decoder::new(CALL_BYTES_MAX);
     decoder.push(&piece[..count]);
     let call = loop {
-        if let Some(call) = decoder.next::<Call>().unwrap() {
+        if let Some(call) = decoder.take::<Call>().unwrap() {
             break call;
         }
         let count = stream.read(&mut piece).unwrap();

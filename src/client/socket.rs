@@ -129,7 +129,7 @@ impl Submitter {
     pub fn answer(&mut self, deadline: Option<Instant>) -> Result<Answer, SubmitterError> {
         let mut piece = [0; 4096];
         loop {
-            if let Some(answer) = self.decoder.next()? {
+            if let Some(answer) = self.decoder.take()? {
                 return Ok(answer);
             }
             self.wait_for(PollFlags::POLLIN, deadline)?;

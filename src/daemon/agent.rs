@@ -105,7 +105,7 @@ pub async fn hear<T: serde::de::DeserializeOwned>(
     let mut decoder = Decoder::new(MESSAGE_BYTES_MAX);
     let mut buffer = vec![0; 16 << 10];
     loop {
-        while let Some(message) = decoder.next().map_err(io::Error::other)? {
+        while let Some(message) = decoder.take().map_err(io::Error::other)? {
             if messages.send(message).await.is_err() {
                 return Ok(());
             }

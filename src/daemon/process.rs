@@ -8,7 +8,6 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
-use std::pin::Pin;
 use std::sync::Arc;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -27,7 +26,7 @@ use crate::sandbox::spec::Limits;
 use crate::submitter::job::Submitter;
 use crate::submitter::placement::Placement;
 use crate::sys;
-use crate::worker::job::{Admission, Worker};
+use crate::worker::job::{Admission, Slot, Worker};
 use crate::worker::store::Store;
 use crate::worker::tenancy::Tenancies;
 use crate::worker::tree::TreeLimits;
@@ -181,7 +180,7 @@ async fn accept_clients(listener: Async<UnixListener>, submitter: Arc<Submitter>
 struct NodeSlots(Node);
 
 impl Admission for NodeSlots {
-    fn slot(&self) -> Pin<Box<dyn Future<Output = Option<Box<dyn Send>>> + Send + '_>> {
+    fn slot(&self) -> Slot<'_> {
         Box::pin(async {
             self.0
                 .remote_slot()

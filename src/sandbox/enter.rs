@@ -516,7 +516,7 @@ fn receive<T: serde::de::DeserializeOwned>(stream: &mut UnixStream, limit: usize
     let mut decoder = Decoder::new(limit);
     let mut piece = [0; 16 << 10];
     loop {
-        if let Some(message) = decoder.next().ok()? {
+        if let Some(message) = decoder.take().ok()? {
             return Some(message);
         }
         match stream.read(&mut piece) {

@@ -133,7 +133,7 @@ impl Zygote {
                 .read_with(|stream| Ok(receive_with_fds(stream.as_fd(), &mut piece)?))
                 .await?;
             decoder.push(&piece[..length]);
-            match decoder.next()? {
+            match decoder.take()? {
                 Some(Report::Ready) => {
                     zygote.trees = fds.pop().ok_or(SandboxError::Died)?;
                     return Ok(zygote);
@@ -300,7 +300,7 @@ impl Running {
     async fn report(&mut self) -> Result<Report, SandboxError> {
         let mut piece = [0; 1024];
         loop {
-            if let Some(report) = self.decoder.next()? {
+            if let Some(report) = self.decoder.take()? {
                 return Ok(report);
             }
             let length = self

@@ -42,7 +42,7 @@ impl Client {
                 return Ok(None);
             }
             decoder.push(&buffer[..count]);
-            match decoder.next::<Call>() {
+            match decoder.take::<Call>() {
                 Ok(Some(call)) => return Ok(Some(call)),
                 Ok(None) => {}
                 Err(error) => {

@@ -29,10 +29,13 @@ const WRITABLE_MAX: usize = 64;
 /// Arguments and variables of a job, at most.
 const WORDS_MAX: usize = 100_000;
 
+/// A slot on its way; none when the queue is full.
+pub type Slot<'a> = Pin<Box<dyn Future<Output = Option<Box<dyn Send>>> + Send + 'a>>;
+
 /// Whatever lends a slot to a remote job, for as long as the box lives.
 pub trait Admission: Send + Sync {
     /// A slot, after a wait in a short queue; none when that is full.
-    fn slot(&self) -> Pin<Box<dyn Future<Output = Option<Box<dyn Send>>> + Send + '_>>;
+    fn slot(&self) -> Slot<'_>;
 
     /// These toolchains are in the store now, and these no longer.
     fn toolchains(&self, added: Vec<Digest>, removed: Vec<Digest>);
@@ -165,7 +168,7 @@ fn check(spec: &JobSpec) -> Result<(), Failed> {
 }
 
 fn from_store(error: StoreError) -> Failed {
-    let failure = if matches!(error, StoreError::Full { .. }) {
+    let failure = if matches!(error, StoreError::Full) {
         Failure::Full
     } else {
         Failure::Internal
