@@ -9,7 +9,7 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::fcntl::{Flock, FlockArg};
@@ -46,10 +46,12 @@ pub(super) enum PrivateError {
         error: io::Error,
     },
     /// A process ended instead of serving.
-    #[error("the private {role} ended at once: {log}")]
+    #[error("the private {role} ended at once ({status}): {log}")]
     Ended {
         /// Which.
         role: &'static str,
+        /// How.
+        status: ExitStatus,
         /// The end of what it logged.
         log: String,
     },
@@ -174,9 +176,10 @@ impl Role {
             error,
         };
         while !is_ready() {
-            if self.child.try_wait().map_err(io)?.is_some() {
+            if let Some(status) = self.child.try_wait().map_err(io)? {
                 return Err(PrivateError::Ended {
                     role: self.name,
+                    status,
                     log: self.last_words(),
                 });
             }
