@@ -48,6 +48,9 @@ pub struct DaemonConfig {
     pub cache_limit: u64,
     /// Whether jobs of others are refused.
     pub no_remote: bool,
+    /// Whether this machine's own jobs go through its worker and sandbox too: so that the private
+    /// cluster of `ice run` is a whole one.
+    pub loopback: bool,
     /// Niceness of the compiles for others, 0 to 19.
     pub nice: u8,
     /// Whom the worker becomes when it is started by root; none for the default.

@@ -432,7 +432,18 @@ pub struct Want {
     /// 0 to 19; higher gives way.
     pub niceness: u8,
     /// Whether the submitter's own node may be chosen.
-    pub local_allowed: bool,
+    pub own: OwnNode,
+}
+
+/// What a submitter's own node may do for its job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum OwnNode {
+    /// Nothing: it was tried, or is not wanted.
+    Nothing,
+    /// Compile it locally, beside its other local work.
+    Locally,
+    /// Compile it like a job of anybody else.
+    AsWorker,
 }
 
 /// What came of a lease.

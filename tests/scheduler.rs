@@ -171,7 +171,7 @@ fn want(request: u64) -> LinkCommand {
         preferred: String::new(),
         except: vec![],
         niceness: 0,
-        local_allowed: false,
+        own: ice::message::OwnNode::Nothing,
     })
 }
 

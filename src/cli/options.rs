@@ -98,6 +98,9 @@ pub(super) struct DaemonOptions {
     /// Whom the worker becomes when it is started by root.
     #[arg(short, long, value_name = "USER", alias = "user-uid")]
     pub(super) user: Option<String>,
+    /// Compile own jobs in the sandbox too, like those of others.
+    #[arg(long, hide = true)]
+    pub(super) loopback: bool,
     /// Where clients connect.
     #[arg(long, value_name = "PATH")]
     pub(super) socket: Option<PathBuf>,

@@ -121,6 +121,7 @@ impl PrivateCluster {
                 &node_port.to_string(),
                 "--interface",
                 "lo",
+                "--loopback",
                 "--socket",
                 &socket.to_string_lossy(),
                 "--cache-dir",

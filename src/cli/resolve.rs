@@ -79,6 +79,7 @@ impl World {
             },
             cache_limit: options.cache_limit,
             no_remote: options.no_remote,
+            loopback: options.loopback,
             nice: options.nice,
             user: options.user,
             socket: match socket {
@@ -201,6 +202,7 @@ mod tests {
                 cache_dir: "/home/u/.cache/ice".into(),
                 cache_limit: 4 << 30,
                 no_remote: false,
+                loopback: false,
                 nice: 5,
                 user: None,
                 socket: "/home/u/.ice/ice.sock".into(),

@@ -11,7 +11,7 @@ use smol::channel::{self, Receiver, Sender};
 use super::link::{LinkCommand, LinkEvent};
 use super::slots::{Admission, Claim, Slots};
 use crate::id::{Digest, LeaseId, NodeId, RequestId};
-use crate::message::{FromNode, Grant, NodeState, Outcome, ToNode};
+use crate::message::{FromNode, Grant, NodeState, Outcome, OwnNode, ToNode};
 
 /// A submitter, as the node knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -51,9 +51,11 @@ impl Drop for RemoteSlot {
 }
 
 impl Node {
-    /// The node and its dispatcher, which must run as long as the node.
+    /// The node and its dispatcher, which must run as long as the node. With `loopback`, a lease
+    /// for this machine is used like any other, through its worker.
     pub fn new(
         slots: u32,
+        loopback: bool,
         link: Sender<LinkCommand>,
         link_events: Receiver<LinkEvent>,
     ) -> (Self, impl Future<Output = ()> + Send) {
@@ -71,6 +73,7 @@ impl Node {
             local: BTreeMap::new(),
             remote: BTreeMap::new(),
             next: 0,
+            loopback,
             own: None,
             told: NodeState::default(),
         };
@@ -140,6 +143,7 @@ struct Dispatcher {
     /// Remote claims that wait.
     remote: BTreeMap<Claim, Sender<bool>>,
     next: u64,
+    loopback: bool,
     /// This node's number at the scheduler, while there is one.
     own: Option<NodeId>,
     told: NodeState,
@@ -189,6 +193,9 @@ impl Dispatcher {
                 let ours = RequestId(self.number());
                 self.requests.insert(ours, (port, want.request));
                 want.request = ours;
+                if self.loopback && want.own == OwnNode::Locally {
+                    want.own = OwnNode::AsWorker;
+                }
                 self.tell_link(LinkCommand::Want(want));
             }
             ToNode::Withdraw(request) => {
@@ -304,7 +311,7 @@ impl Dispatcher {
         };
         self.leases.insert(grant.lease, port);
         grant.request = theirs;
-        let own = self.own == Some(grant.node);
+        let own = self.own == Some(grant.node) && !self.loopback;
         self.tell_port(port, FromNode::Grant { grant, own });
     }
 

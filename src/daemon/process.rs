@@ -199,7 +199,7 @@ async fn start(config: &DaemonConfig, credentials: &Credentials) -> Result<Node,
     let slots = config.max_jobs.unwrap_or(processors() as u32);
     let (commands, link_commands) = smol::channel::unbounded();
     let (link_sender, link_events) = smol::channel::unbounded();
-    let (node, dispatcher) = Node::new(slots, commands, link_events);
+    let (node, dispatcher) = Node::new(slots, config.loopback, commands, link_events);
     smol::spawn(dispatcher).detach();
 
     let worker = if config.no_remote || slots == 0 {

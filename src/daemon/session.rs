@@ -480,7 +480,7 @@ mod tests {
             preferred: String::new(),
             except: vec![],
             niceness: 0,
-            local_allowed: true,
+            own: crate::message::OwnNode::Locally,
         })
     }
 

@@ -157,7 +157,7 @@ mod tests {
             preferred: String::new(),
             except: vec![NodeId(1); EXCEPT_MAX],
             niceness: NICENESS_MAX,
-            local_allowed: true,
+            own: crate::message::OwnNode::Locally,
         }
     }
 

@@ -13,8 +13,10 @@ use crate::scheduler::speed::Work;
 pub struct Lease {
     /// Whose slot.
     pub node: NodeId,
-    /// Who holds it; the node itself when the job is compiled where it was submitted.
+    /// Who holds it.
     pub submitter: NodeId,
+    /// Whether it is for a local compile on the submitter's own machine.
+    pub kept: bool,
     /// What it was lent for.
     pub work: Work,
     /// Since when.
@@ -87,6 +89,7 @@ mod tests {
 
     fn lease(node: u32, submitter: u32) -> Lease {
         Lease {
+            kept: false,
             node: NodeId(node),
             submitter: NodeId(submitter),
             work: Work {

@@ -10,7 +10,7 @@
 use std::collections::BTreeMap;
 
 use crate::id::{NodeId, Time};
-use crate::message::Want;
+use crate::message::{OwnNode, Want};
 use crate::scheduler::node::Node;
 use crate::scheduler::speed::{Speeds, Work};
 use crate::scheduler::suspicion::Standing;
@@ -64,7 +64,7 @@ pub fn choose(question: Question<'_>) -> Choice {
     let mut retry: Option<Time> = None;
     let mut available: Vec<(NodeId, &Node)> = Vec::new();
     for (&id, node) in question.nodes {
-        if id == question.submitter || !question.could_go_to(id, node) {
+        if !question.could_go_to(id, node) {
             continue;
         }
         match node
@@ -107,7 +107,9 @@ pub fn choose(question: Question<'_>) -> Choice {
 impl<'a> Question<'a> {
     /// Whether the job could ever run there.
     fn could_go_to(&self, id: NodeId, node: &Node) -> bool {
-        node.takes_jobs() && self.is_for(id, node)
+        (id != self.submitter || self.want.own == OwnNode::AsWorker)
+            && node.takes_jobs()
+            && self.is_for(id, node)
     }
 
     /// Whether the request allows the node.
@@ -119,7 +121,7 @@ impl<'a> Question<'a> {
 
     fn own_if_free(&self) -> Option<&'a Node> {
         let own = self.nodes.get(&self.submitter)?;
-        (self.want.local_allowed && own.free() > 0 && self.is_for(self.submitter, own))
+        (self.want.own == OwnNode::Locally && own.free() > 0 && self.is_for(self.submitter, own))
             .then_some(own)
     }
 
@@ -235,7 +237,7 @@ mod tests {
                     preferred: String::new(),
                     except: vec![],
                     niceness: 0,
-                    local_allowed: false,
+                    own: OwnNode::Nothing,
                 },
             }
         }
@@ -312,7 +314,7 @@ mod tests {
     fn the_first_job_stays_at_home_when_home_is_fast_enough() {
         for (own_us, home) in [(100_000, true), (130_000, true), (200_000, false)] {
             let mut world = World::new(1);
-            world.want.local_allowed = true;
+            world.want.own = OwnNode::Locally;
             world.measure(&[(0, own_us), (1, 100_000)]);
             assert_eq!(world.choose(), place(u32::from(!home)), "{own_us}");
         }
@@ -322,7 +324,7 @@ mod tests {
     fn home_is_not_chosen_for_a_second_job_or_against_the_submitters_will() {
         let mut world = World::new(1);
         assert_eq!(world.choose(), place(1), "not allowed");
-        world.want.local_allowed = true;
+        world.want.own = OwnNode::Locally;
         assert_eq!(world.choose(), place(0), "allowed");
         world.node(0).held = 1;
         assert_eq!(world.choose(), place(1), "holds a lease");
@@ -337,7 +339,7 @@ mod tests {
     #[test]
     fn home_helps_when_all_others_are_full() {
         let mut world = World::new(1);
-        world.want.local_allowed = true;
+        world.want.own = OwnNode::Locally;
         world.node(0).held = 4;
         world.node(1).lent = 4;
         assert_eq!(world.choose(), place(0));
@@ -379,7 +381,7 @@ mod tests {
         ];
         for (expect, spoil) in cases {
             let mut world = World::new(1);
-            world.want.local_allowed = true;
+            world.want.own = OwnNode::Locally;
             spoil(&mut world);
             match world.choose() {
                 Choice::Never(why) => assert!(why.contains(expect), "{why}"),

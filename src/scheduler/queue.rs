@@ -210,7 +210,7 @@ impl Line {
     fn is_of(&self, want: &Want) -> bool {
         self.requests.front().is_some_and(|(_, first)| {
             first.toolchain == want.toolchain
-                && first.local_allowed == want.local_allowed
+                && first.own == want.own
                 && first.platform == want.platform
                 && first.preferred == want.preferred
                 && first.except == want.except
@@ -232,7 +232,7 @@ mod tests {
             preferred: String::new(),
             except: vec![],
             niceness,
-            local_allowed: false,
+            own: crate::message::OwnNode::Nothing,
         }
     }
 

@@ -13,7 +13,8 @@ use std::time::Duration;
 
 use crate::id::{LeaseId, NodeId, RequestId, Time};
 use crate::message::{
-    FromScheduler, Grant, Login, NodeStatus, Outcome, REPORT_EVERY_MS, Status, ToScheduler, Want,
+    FromScheduler, Grant, Login, NodeStatus, Outcome, OwnNode, REPORT_EVERY_MS, Status,
+    ToScheduler, Want,
 };
 use crate::scheduler::admission::{self, TOOLCHAINS_MAX};
 use crate::scheduler::lease::{Lease, Leases};
@@ -306,7 +307,7 @@ impl Core {
                 output_bytes,
             } => {
                 node.suspicions.clear(submitter, lease.work.toolchain);
-                if lease.node != submitter {
+                if !lease.kept {
                     node.jobs_done += 1;
                 }
                 self.speeds
@@ -364,7 +365,8 @@ impl Core {
         let (peer, here, remote) = (holder.peer, holder.here, !holder.address.ip().is_loopback());
         let node = known(&mut self.nodes, id);
         assert!(node.free() > 0, "a slot is lent once");
-        match id == submitter {
+        let kept = id == submitter && want.own == OwnNode::Locally;
+        match kept {
             true => node.kept += 1,
             false => node.lent += 1,
         }
@@ -379,6 +381,7 @@ impl Core {
         let lease = self.leases.lend(Lease {
             node: id,
             submitter,
+            kept,
             work: Work {
                 toolchain: want.toolchain,
                 file: want.file.clone(),
@@ -402,7 +405,7 @@ impl Core {
         let lease = self.leases.end(id)?;
         known(&mut self.nodes, lease.submitter).held -= 1;
         let node = known(&mut self.nodes, lease.node);
-        if lease.node == lease.submitter {
+        if lease.kept {
             node.kept -= 1;
         } else {
             node.lent -= 1;

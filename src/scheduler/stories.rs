@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use crate::id::{Bytes, Digest, LeaseId, NodeId, RequestId, Time};
 use crate::message::{
-    Failure, FromScheduler, Grant, Login, NodeState, Outcome, Status, ToScheduler, Usage, Want,
+    Failure, FromScheduler, Grant, Login, NodeState, Outcome, OwnNode, Status, ToScheduler, Usage,
+    Want,
 };
 use crate::scheduler::state::{Action, Core, Event, PeerId};
 
@@ -103,7 +104,7 @@ impl Story {
             preferred: String::new(),
             except: vec![],
             niceness: 0,
-            local_allowed: false,
+            own: OwnNode::Nothing,
         };
         change(&mut want);
         let request = want.request;
@@ -253,7 +254,7 @@ fn the_first_job_stays_at_home_and_the_second_goes_out() {
     let mut story = Story::new();
     let me = story.join("me", 4);
     story.join("a", 1);
-    let local = |want: &mut Want| want.local_allowed = true;
+    let local = |want: &mut Want| want.own = OwnNode::Locally;
     story.want_with(me, local);
     story.want_with(me, local);
     // The third finds the others full and its own node free.
@@ -690,10 +691,14 @@ fn no_slot_is_lent_twice_whatever_happens() {
                 6..=12 => {
                     if let Some(peer) = pick(&mut random, &peers) {
                         let niceness = random(3) as u8;
-                        let local_allowed = random(2) == 0;
+                        let own = match random(3) {
+                            0 => OwnNode::Nothing,
+                            1 => OwnNode::Locally,
+                            _ => OwnNode::AsWorker,
+                        };
                         story.want_with(peer, |want| {
                             want.niceness = niceness;
-                            want.local_allowed = local_allowed;
+                            want.own = own;
                         });
                     }
                 }

@@ -21,7 +21,9 @@ use super::pool::Pool;
 use crate::args::{self, Invocation, Plan, Verdict};
 use crate::id::{AbsPath, Bytes, Digest, JobId, RequestId};
 use crate::key::Credentials;
-use crate::message::{Answer, Call, CallKind, JobSpec, Mode, Outcome, PROTOCOL, Report, Want};
+use crate::message::{
+    Answer, Call, CallKind, JobSpec, Mode, Outcome, OwnNode, PROTOCOL, Report, Want,
+};
 use crate::toolchain::{Located, Toolchain, Toolchains, selection};
 
 /// Places the compiles of one user on one machine.
@@ -407,6 +409,10 @@ fn want(call: &Call, plan: &Plan, toolchain: &Toolchain, course: &Course) -> Wan
         preferred: preferred.map(|value| value.to_string()).unwrap_or_default(),
         except: course.except().to_vec(),
         niceness: call.niceness.clamp(0, 19) as u8,
-        local_allowed: course.tries() == 0,
+        own: if course.tries() == 0 {
+            OwnNode::Locally
+        } else {
+            OwnNode::Nothing
+        },
     }
 }

@@ -218,7 +218,7 @@ mod tests {
             preferred: String::new(),
             except: Vec::new(),
             niceness: 0,
-            local_allowed: true,
+            own: crate::message::OwnNode::Locally,
         }
     }
 
