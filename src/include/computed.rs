@@ -18,6 +18,10 @@ const RUNS_MAX: usize = 20_000;
 const TOKENS_MAX: usize = 20_000;
 /// Tokens that all runs of one expression may take up together.
 const WORK_MAX: usize = 3_000_000;
+/// A name with more meanings than this is put off, if it can be: see [`Meaning::Deferred`].
+const EAGER_MEANINGS_MAX: usize = 4;
+/// Encloses the name of a macro that was put off. No token contains it.
+const MARK: u8 = 1;
 /// Nested argument expansions, at most.
 const DEPTH_MAX: usize = 64;
 
@@ -44,8 +48,25 @@ pub fn targets(
     operand: &[u8],
     definitions: &mut dyn FnMut(&[u8]) -> Vec<Vec<u8>>,
 ) -> Result<BTreeSet<Target>, Unknown> {
+    let mut eager = BTreeSet::new();
+    loop {
+        match targets_with(operand, definitions, &eager) {
+            Ok(targets) => return Ok(targets),
+            Err(Stop::Unknown(unknown)) => return Err(unknown),
+            Err(Stop::Eager(name)) => drop(eager.insert(name)),
+            Err(Stop::NoName) => return Ok(BTreeSet::new()),
+        }
+    }
+}
+
+fn targets_with(
+    operand: &[u8],
+    definitions: &mut dyn FnMut(&[u8]) -> Vec<Vec<u8>>,
+    eager: &BTreeSet<Text>,
+) -> Result<BTreeSet<Target>, Stop> {
     let mut expansion = Expansion {
         definitions,
+        eager,
         known: BTreeMap::new(),
         choices: Vec::new(),
         next: 0,
@@ -60,19 +81,23 @@ pub fn targets(
         expansion.chosen.clear();
         expansion.tokens = 0;
         match expansion.expand(operand.clone().into(), 0) {
-            Ok(tokens) => found.extend(target(&tokens)?),
+            Ok(tokens) => {
+                if let Some(target) = target(&tokens).map_err(Stop::Unknown)? {
+                    expansion.spell(target, &mut found)?;
+                }
+            }
             Err(Stop::NoName) => {}
-            Err(Stop::Unknown(unknown)) => return Err(unknown),
+            Err(stop) => return Err(stop),
         }
         work += expansion.tokens;
         if work > WORK_MAX {
-            return Err(Unknown::Budget);
+            return Err(Stop::Unknown(Unknown::Budget));
         }
         if !expansion.advance() {
             return Ok(found);
         }
     }
-    Err(Unknown::Budget)
+    Err(Stop::Unknown(Unknown::Budget))
 }
 
 /// The header's name that the tokens spell, if they do.
@@ -170,6 +195,7 @@ fn intersect(hidden: &Hidden, mut other: &Hidden) -> Hidden {
     both
 }
 
+#[derive(Debug)]
 struct Macro {
     /// Parameters; none for an object-like macro.
     parameters: Option<Vec<Text>>,
@@ -178,21 +204,27 @@ struct Macro {
     body: Vec<Token>,
 }
 
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 enum Meaning {
     Undefined,
     Macro(Rc<Macro>),
+    /// One of many plain texts, which can't take part in any further expansion: it stays a mark in
+    /// the result, so that a hundred file names cost one run and not a hundred.
+    Deferred(Rc<[Vec<u8>]>),
     Opaque,
 }
 
 enum Stop {
     /// This run's result is no header's name.
     NoName,
+    /// This name was put off and must not be.
+    Eager(Text),
     Unknown(Unknown),
 }
 
 struct Expansion<'a> {
     definitions: &'a mut dyn FnMut(&[u8]) -> Vec<Vec<u8>>,
+    eager: &'a BTreeSet<Text>,
     known: BTreeMap<Text, Rc<[Meaning]>>,
     /// The path through the tree of choices: (taken, of how many).
     choices: Vec<(usize, usize)>,
@@ -223,6 +255,7 @@ impl Expansion<'_> {
             Some(options) => options.clone(),
             None => {
                 let options = meanings(name, (self.definitions)(name));
+                let options = self.defer(name, options);
                 self.known.insert(name.clone(), options.clone());
                 options
             }
@@ -240,6 +273,94 @@ impl Expansion<'_> {
         options[taken].clone()
     }
 
+    /// Puts those meanings together whose choice can be put off, if they are many.
+    fn defer(&mut self, name: &Text, options: Rc<[Meaning]>) -> Rc<[Meaning]> {
+        if options.len() <= EAGER_MEANINGS_MAX || self.eager.contains(name) {
+            return options;
+        }
+        let mut texts = Vec::new();
+        let mut others = Vec::new();
+        for option in options.iter() {
+            let text = match option {
+                Meaning::Undefined => Some(name.to_vec()),
+                Meaning::Macro(definition) if definition.parameters.is_none() => {
+                    self.inert(&definition.body)
+                }
+                _ => None,
+            };
+            match text {
+                Some(text) => texts.push(text),
+                None => others.push(option.clone()),
+            }
+        }
+        if texts.len() <= EAGER_MEANINGS_MAX {
+            return options;
+        }
+        others.push(Meaning::Deferred(texts.into()));
+        others.into()
+    }
+
+    /// The spelling of a body in which nothing can be expanded and which is no part of a call, a
+    /// string or a name's delimiters.
+    fn inert(&mut self, body: &[Token]) -> Option<Vec<u8>> {
+        let mut text = Vec::new();
+        for token in body {
+            let acts = matches!(
+                token.text[0],
+                b'"' | b'\'' | b'<' | b'>' | b'(' | b')' | b',' | b'#' | b'\\'
+            );
+            let expands = is_name(&token.text)
+                && (is_reserved(&token.text)
+                    || meanings(&token.text, (self.definitions)(&token.text)).len() > 1);
+            if acts || expands {
+                return None;
+            }
+            if token.space && !text.is_empty() {
+                text.push(b' ');
+            }
+            text.extend_from_slice(&token.text);
+        }
+        (!text.is_empty()).then_some(text)
+    }
+
+    /// Puts every text in the place of each name that was put off.
+    fn spell(&self, target: Target, found: &mut BTreeSet<Target>) -> Result<(), Stop> {
+        let mut work = vec![target];
+        while let Some((form, name)) = work.pop() {
+            if found.len() + work.len() > RUNS_MAX {
+                return Err(Stop::Unknown(Unknown::Budget));
+            }
+            let Some(start) = memchr::memchr(MARK, &name) else {
+                found.insert((form, name));
+                continue;
+            };
+            let rest = &name[start + 1..];
+            let end = memchr::memchr(MARK, rest).ok_or(Stop::NoName)?;
+            let mark = &name[start..start + end + 2];
+            let texts = self.known.get(&rest[..end]).and_then(|meanings| {
+                meanings.iter().find_map(|meaning| match meaning {
+                    Meaning::Deferred(texts) => Some(texts),
+                    _ => None,
+                })
+            });
+            let Some(texts) = texts else {
+                return Err(Stop::NoName);
+            };
+            for text in texts.iter() {
+                let mut spelled = Vec::with_capacity(name.len() + text.len());
+                let mut at = 0;
+                for hit in memchr::memmem::find_iter(&name, mark) {
+                    spelled.extend_from_slice(&name[at..hit]);
+                    spelled.extend_from_slice(text);
+                    at = hit + mark.len();
+                }
+                spelled.extend_from_slice(&name[at..]);
+                work.push((form, spelled));
+            }
+        }
+        Ok(())
+    }
+
     /// Expands fully. At depth 0 the result has to begin a header's name.
     fn expand(&mut self, mut input: VecDeque<Token>, depth: usize) -> Result<Vec<Token>, Stop> {
         if depth > DEPTH_MAX {
@@ -255,6 +376,10 @@ impl Expansion<'_> {
             match expandable.then(|| self.meaning(&token.text)) {
                 Some(Meaning::Opaque) => {
                     return Err(Stop::Unknown(Unknown::Definition(words(&token.text))));
+                }
+                Some(Meaning::Deferred(_)) => {
+                    let mark = [&[MARK][..], &token.text, &[MARK]].concat();
+                    token.text = mark.into();
                 }
                 Some(Meaning::Macro(definition)) => {
                     let replaced = match &definition.parameters {
@@ -396,7 +521,15 @@ impl Expansion<'_> {
                     && let Some(left) = output.pop()
                 {
                     let right = piece.remove(0);
-                    output.extend(join(left, right));
+                    for (side, other) in [(&left, &right), (&right, &left)] {
+                        if let [MARK, name @ .., MARK] = &side.text[..] {
+                            // Plain text and a punctuator never make one token.
+                            let joins = other.text.iter().any(|&b| is_word(b) || b == b'.');
+                            let eager = Stop::Eager(name.into());
+                            return Err(if joins { eager } else { Stop::NoName });
+                        }
+                    }
+                    output.push(join(left, right).ok_or(Stop::NoName)?);
                 }
             }
             output.extend(piece);
@@ -550,17 +683,23 @@ fn stringize(argument: &[Token]) -> Token {
     }
 }
 
-fn join(left: Token, right: Token) -> Vec<Token> {
+/// One token made of two; none if that is not a token, which is an error in every compiler.
+fn join(left: Token, right: Token) -> Option<Token> {
     let text = [&left.text[..], &right.text[..]].concat();
     let mut joined = tokens(&text);
-    for token in &mut joined {
-        token.hidden = intersect(&left.hidden, &right.hidden);
-        token.unsure = left.unsure.clone().or_else(|| right.unsure.clone());
+    let token = joined.pop()?;
+    // Punctuators are single bytes here, so that two of them have to pass for one token.
+    let punctuators = text.len() <= 4 && !text.iter().any(|&b| is_word(b) || b == b'"');
+    if !joined.is_empty() && !punctuators {
+        return None;
     }
-    if let Some(first) = joined.first_mut() {
-        first.space = left.space;
-    }
-    joined
+    Some(Token {
+        text: text.into(),
+        space: left.space,
+        hidden: intersect(&left.hidden, &right.hidden),
+        unsure: left.unsure.or(right.unsure),
+        ..token
+    })
 }
 
 fn plain(text: &[u8], space: bool) -> Token {
@@ -679,7 +818,7 @@ mod tests {
             ("#define A A", "A", ""),
             ("#define D lib", "<D/x.h>", "<D/x.h> <lib/x.h>"),
             (pp, "STR(a/b.h)", "\"a/b.h\""),
-            (pp, "CAT(<a, .h>)", "<a.h>"),
+            (pp, "<CAT(a, b).h>", "<CAT(a, b).h> <CAT_I(a,b).h> <ab.h>"),
             (
                 &format!("{pp}#define DIR gcc\n#define DIR plain\n"),
                 "STR(mpl/DIR/x.hpp)",
@@ -728,6 +867,13 @@ mod tests {
                 wide += &format!("#define {name} {value}\n");
             }
         }
+        let mut many = pp.to_owned();
+        for value in 0..3000 {
+            many += &format!("#define A a{value}.h\n#define B b{value}\n");
+        }
+        assert_eq!(names(&many, "STR(x/A)").split(' ').count(), 3001);
+        many += "#define CAT(x, y) x ## y\n#define CAT2(x, y) CAT(x, y)\n";
+        assert!(names(&many, "<CAT2(c, B)>").contains(" <cb7> "));
         let deep = "#define A B B B B\n#define B C C C C\n#define C D D D D\n#define D E E E E\n\
                     #define E F F F F\n#define F G G G G\n#define G H H H H\n#define H I I I I";
         for (text, operand, expect) in [

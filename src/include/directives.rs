@@ -121,6 +121,11 @@ impl Definitions {
             .push((name_hash(name), start, self.text.len() as u32));
     }
 
+    /// Hashes of the names, as [`name_hash`] makes them.
+    pub fn hashes(&self) -> impl Iterator<Item = u32> {
+        self.index.iter().map(|entry| entry.0)
+    }
+
     /// The memory that it holds, in bytes.
     pub fn bytes(&self) -> usize {
         self.text.capacity() + 12 * self.index.capacity()
@@ -202,7 +207,8 @@ pub fn is_word(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'$' || byte >= 0x80
 }
 
-fn name_hash(name: &[u8]) -> u32 {
+/// A hash of a macro's name.
+pub fn name_hash(name: &[u8]) -> u32 {
     // FNV-1a; a collision only costs a comparison.
     name.iter().fold(0x811c_9dc5, |hash, &byte| {
         (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)

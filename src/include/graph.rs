@@ -185,6 +185,8 @@ pub struct Graph {
     content_bytes_max: usize,
     places_max: usize,
     names: BTreeMap<Arc<[u8]>, u32>,
+    /// Hashes of the names of all macros that were ever defined in a file: most names never are.
+    defined: BTreeSet<u32>,
     spelled: Vec<Arc<[u8]>>,
     nodes: Vec<Node>,
     node_of: BTreeMap<Found, NodeId>,
@@ -304,6 +306,7 @@ impl Graph {
             content_bytes_max,
             places_max,
             names: BTreeMap::new(),
+            defined: BTreeSet::new(),
             spelled: Vec::new(),
             nodes: Vec::new(),
             node_of: BTreeMap::new(),
@@ -473,17 +476,10 @@ impl Graph {
     }
 
     fn intern(&mut self, found: Directives) -> Digested {
-        let includes = found.includes.into_iter().map(|include| {
-            let number = match self.names.get(&include.name[..]) {
-                Some(&number) => number,
-                None => {
-                    let name: Arc<[u8]> = include.name.into();
-                    let number = self.spelled.len() as u32;
-                    self.spelled.push(name.clone());
-                    self.names.insert(name, number);
-                    number
-                }
-            };
+        self.defined.extend(found.definitions.hashes());
+        let includes = found.includes.into_iter();
+        let includes = includes.map(|include| {
+            let number = self.number(&include.name);
             (include.usage, include.form, number)
         });
         Digested {
@@ -502,6 +498,17 @@ impl Graph {
             wrappers: found.wrappers.into(),
             definitions: found.definitions,
         }
+    }
+
+    fn number(&mut self, name: &[u8]) -> u32 {
+        if let Some(&number) = self.names.get(name) {
+            return number;
+        }
+        let name: Arc<[u8]> = name.into();
+        let number = self.spelled.len() as u32;
+        self.spelled.push(name.clone());
+        self.names.insert(name, number);
+        number
     }
 
     fn keep(&mut self, digest: Digest, digested: Digested) {
@@ -747,7 +754,8 @@ impl Walk<'_, '_> {
     ) -> Result<(), Decline> {
         let mut enter = Vec::new();
         let mut mark = Vec::new();
-        self.resolve(beside, usage, form, name, None, &mut enter, &mut mark)?;
+        let number = Some(self.graph.number(name));
+        self.resolve(beside, usage, form, name, number, &mut enter, &mut mark)?;
         self.mark_all(&mark)?;
         self.stack.extend(enter);
         Ok(())
@@ -786,6 +794,10 @@ impl Walk<'_, '_> {
                 let first = self.first_match(form, name, number)?;
                 mark.extend_from_slice(&first.passed);
                 founds.extend(first.found);
+                if founds.is_empty() && form == Form::Angle {
+                    // It is an error; clang then takes a file beside the includer, and says so.
+                    founds.extend(self.lookup(beside, name, mark)?);
+                }
             }
         }
         for found in founds {
@@ -1125,11 +1137,11 @@ impl Walk<'_, '_> {
             Some(evaluated) => evaluated
                 .names
                 .iter()
-                .all(|(name, count)| macros.of(name).len() == *count),
+                .all(|(name, count)| macros.count(name, &self.graph.defined) == *count),
             None => false,
         };
         if !fresh {
-            let evaluated = evaluate(&computed.operand, macros);
+            let evaluated = evaluate(&computed.operand, macros, &self.graph.defined);
             done.insert(computed.operand.clone(), evaluated);
         }
         let targets = match &done[&computed.operand].result {
@@ -1186,30 +1198,42 @@ impl Macros {
         }
     }
 
-    fn of(&mut self, name: &[u8]) -> &BTreeSet<Vec<u8>> {
-        if !self.found.contains_key(name) {
-            let line = self.line.of(name).map(<[u8]>::to_vec).collect();
-            self.found.insert(name.to_vec(), (line, 0));
-        }
-        let (texts, seen) = self.found.get_mut(name).expect("it was just put there");
-        for content in &self.contents[*seen..] {
-            for text in content.definitions.of(name) {
-                if !texts.contains(text) {
-                    texts.insert(text.to_vec());
+    /// How many different definitions a name has in the files read so far; [`Self::found`] has them.
+    fn count(&mut self, name: &[u8], defined: &BTreeSet<u32>) -> usize {
+        let somewhere = defined.contains(&directives::name_hash(name));
+        let (texts, seen) = match self.found.get_mut(name) {
+            Some(found) => found,
+            None => {
+                let line: BTreeSet<Vec<u8>> = self.line.of(name).map(<[u8]>::to_vec).collect();
+                if line.is_empty() && !somewhere {
+                    return 0;
+                }
+                self.found.entry(name.to_vec()).or_insert((line, 0))
+            }
+        };
+        if somewhere {
+            for content in &self.contents[*seen..] {
+                for text in content.definitions.of(name) {
+                    if !texts.contains(text) {
+                        texts.insert(text.to_vec());
+                    }
                 }
             }
+            *seen = self.contents.len();
         }
-        *seen = self.contents.len();
-        texts
+        texts.len()
     }
 }
 
-fn evaluate(operand: &[u8], macros: &mut Macros) -> Evaluated {
+fn evaluate(operand: &[u8], macros: &mut Macros, defined: &BTreeSet<u32>) -> Evaluated {
     let mut names: BTreeMap<Vec<u8>, usize> = BTreeMap::new();
     let result = computed::targets(operand, &mut |name| {
-        let texts = macros.of(name);
-        names.insert(name.to_vec(), texts.len());
-        texts.iter().cloned().collect()
+        let count = macros.count(name, defined);
+        names.insert(name.to_vec(), count);
+        match macros.found.get(name) {
+            Some((texts, _)) => texts.iter().cloned().collect(),
+            None => Vec::new(),
+        }
     });
     Evaluated {
         result: result.map(Arc::new),

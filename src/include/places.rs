@@ -494,6 +494,7 @@ impl Places {
             && let What::File(file) = &mut self.places[child.0 as usize].what
         {
             file.dirty = true;
+            self.changes += 1;
             return;
         }
         let kind = disk.kind(&path);
@@ -521,8 +522,12 @@ impl Places {
     /// A place may hold something else now.
     fn compare(&mut self, disk: &mut dyn Disk, id: PlaceId, kind: Kind) {
         match (&mut self.places[id.0 as usize].what, kind) {
-            (What::File(file), Kind::File) => file.dirty = true,
-            (What::Unknown, _) => {}
+            (What::File(file), Kind::File) => {
+                file.dirty = true;
+                self.changes += 1;
+            }
+            // Absent when it was last asked for, through the listing.
+            (What::Unknown, _) => self.bump(),
             (What::Other(known), kind) if *known == kind => {}
             (What::Directory(_), kind) => {
                 self.forget_below(disk, id);
