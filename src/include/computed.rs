@@ -735,7 +735,7 @@ mod tests {
             ("#define F(a, b...) <a.h> , ## b", "F(y)", "<y.h>"),
             ("#define F(...) __VA_OPT__(<y.h>)", "F(1)", "<y.h>"),
             (
-                &format!("{pp}"),
+                &pp.to_string(),
                 "STR(linux/x.h)",
                 "\"1/x.h\" \"linux/x.h\"",
             ),
