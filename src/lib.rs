@@ -28,7 +28,7 @@
 //! 1. The client sends a [`message::Call`]. [`args::classify`] says from the command line alone
 //!    whether it may travel, or why not.
 //! 2. [`submitter::placement`] asks for a lease.
-//! 3. [`submitter::inputs`] finds out what the job consists of: the [`include`] scanner names every
+//! 3. [`submitter::inputs`] finds out what the job consists of: the [`include`](mod@include) scanner names every
 //!    file that the compiler could open. What it declines may travel as preprocessed text, or not.
 //! 4. [`submitter::attempt`] sends a [`message::JobSpec`]: **a set of files at absolute paths, plus an
 //!    unchanged command.** Files travel by digest; the worker asks for those that it lacks.
