@@ -20,15 +20,24 @@ use crate::wait::{BOUND, output_within, wait_until};
 pub struct Shape {
     /// Whose daemons they are.
     pub user: User,
-    /// Options of each worker, beyond the usual.
-    pub workers: Vec<&'static [&'static str]>,
+    /// Its workers, with four slots each.
+    pub workers: Vec<Worker>,
 }
 
-/// Two workers with four slots each.
+/// How a worker differs from the usual one.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Worker {
+    /// Options beyond the usual.
+    pub options: &'static [&'static str],
+    /// A command that runs the daemon, whose own command follows.
+    pub wrapper: &'static [&'static str],
+}
+
+/// Two usual workers.
 pub fn two_workers(user: User) -> Shape {
     Shape {
         user,
-        workers: vec![&[], &[]],
+        workers: vec![Worker::default(); 2],
     }
 }
 
@@ -41,72 +50,103 @@ pub struct Cluster {
     pub submitter: Node,
     /// The others.
     pub workers: Vec<Node>,
+    /// What is below them; gone after them.
+    pub ground: Ground,
+}
+
+/// What a cluster stands on: a network, a directory and a key.
+#[derive(Debug)]
+pub struct Ground {
+    /// Its machines: `sched`, `sub`, `w1` and so on, and `guest`, which takes no part by itself.
+    pub network: Network,
     /// Where everything lies.
     pub directory: PathBuf,
-    ice: PathBuf,
-    user: User,
-    network: Network,
+    /// The program.
+    pub ice: PathBuf,
+    /// Whose daemons they are.
+    pub user: User,
     _directory: TempDir,
+}
+
+impl Ground {
+    fn new(user: User, workers: &[String]) -> Self {
+        let mut machines = vec!["sched", "sub", "guest"];
+        machines.extend(workers.iter().map(String::as_str));
+        let network = Network::new(&machines);
+        let temporary = tempfile::Builder::new().prefix("ice-").tempdir().unwrap();
+        let directory = temporary.path().to_owned();
+        // An ordinary user must get to his files in it, and to the program.
+        fs::set_permissions(&directory, fs::Permissions::from_mode(0o755)).unwrap();
+        let ice = directory.join("ice");
+        fs::copy(env!("CARGO_BIN_EXE_ice"), &ice).unwrap();
+        let ground = Self {
+            network,
+            directory,
+            ice,
+            user,
+            _directory: temporary,
+        };
+        ground.make_key("key");
+        ground
+    }
+
+    /// Makes a key file of this name, and returns where it is.
+    pub fn make_key(&self, name: &str) -> PathBuf {
+        let key = self.directory.join(name);
+        let mut command = Command::new(&self.ice);
+        command.args(["key", "create", "--key-file"]).arg(&key);
+        assert!(command.stdout(Stdio::null()).status().unwrap().success());
+        key
+    }
+
+    /// Starts `ice words` on the machine `name`, with the cluster's key unless the words say
+    /// something else.
+    pub fn start(&self, name: &str, words: &[&str], wrapper: &[&str]) -> Node {
+        let home = self.directory.join(name);
+        self.user.make_directory(&home);
+        let mut command: Vec<String> = wrapper.iter().map(|word| (*word).to_owned()).collect();
+        let mut add = |word: &str| command.push(word.to_owned());
+        add(self.ice.to_str().expect("a plain path"));
+        words.iter().copied().for_each(&mut add);
+        add("-v");
+        let mut add_path = |option: &str, file: &str| {
+            add(option);
+            add(home.join(file).to_str().expect("a plain path"));
+        };
+        if !words.contains(&"--open") {
+            let key = home.join("key");
+            if !key.exists() {
+                fs::copy(self.directory.join("key"), &key).unwrap();
+                self.user.own(&key);
+            }
+            add_path("--key-file", "key");
+        }
+        if words[0] == "daemon" {
+            add_path("--socket", "sock");
+            add_path("--cache-dir", "cache");
+            command.extend(["--name".to_owned(), name.to_owned()]);
+        }
+        Node::start(name, self.network.host(name), &home, command, self.user)
+    }
 }
 
 impl Cluster {
     /// Starts a cluster and waits until all its nodes are known to its scheduler.
     pub fn start(shape: &Shape) -> Self {
-        let names: Vec<String> = (1..=shape.workers.len())
-            .map(|number| format!("w{number}"))
-            .collect();
-        let mut hosts = vec!["sched", "sub", "evil"];
-        hosts.extend(names.iter().map(String::as_str));
-        let network = Network::new(&hosts);
-        let temporary = tempfile::Builder::new().prefix("ice-").tempdir().unwrap();
-        let directory = temporary.path().to_owned();
-        // An ordinary user must get to his files in it, and to the program.
-        open_to_all(&directory);
-        let ice = directory.join("bin/ice");
-        fs::create_dir(directory.join("bin")).unwrap();
-        fs::copy(env!("CARGO_BIN_EXE_ice"), &ice).unwrap();
-        let key = directory.join("key");
-        let made = Command::new(&ice)
-            .args(["key", "create", "--key-file"])
-            .arg(&key)
-            .stdout(Stdio::null())
-            .status();
-        assert!(made.unwrap().success());
-
-        let start = |name: &str, words: &[&str]| {
-            let at = directory.join(name);
-            shape.user.make_directory(&at);
-            fs::copy(&key, at.join("key")).unwrap();
-            shape.user.own(&at.join("key"));
-            let mut arguments: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
-            arguments.extend(["-v".to_owned(), "--key-file".to_owned()]);
-            arguments.push(at.join("key").to_str().unwrap().to_owned());
-            if words[0] == "daemon" {
-                arguments.extend(["--name".to_owned(), name.to_owned()]);
-                for (option, file) in [("--socket", "sock"), ("--cache-dir", "cache")] {
-                    arguments.push(option.to_owned());
-                    arguments.push(at.join(file).to_str().unwrap().to_owned());
-                }
-            }
-            Node::start(name, network.host(name), &at, &ice, arguments, shape.user)
-        };
-        let scheduler = start("sched", &["scheduler"]);
-        let submitter = start("sub", &["daemon", "-m", "0"]);
-        let workers = names
-            .iter()
-            .zip(&shape.workers)
-            .map(|(name, options)| start(name, &[&["daemon", "-m", "4"], *options].concat()));
+        let count = shape.workers.len();
+        let names: Vec<String> = (1..=count).map(|number| format!("w{number}")).collect();
+        let ground = Ground::new(shape.user, &names);
+        let workers = names.iter().zip(&shape.workers).map(|(name, worker)| {
+            let words = [&["daemon", "-m", "4"], worker.options].concat();
+            ground.start(name, &words, worker.wrapper)
+        });
         let cluster = Self {
             workers: workers.collect(),
-            scheduler,
-            submitter,
-            directory: directory.clone(),
-            ice: ice.clone(),
-            user: shape.user,
-            network,
-            _directory: temporary,
+            scheduler: ground.start("sched", &["scheduler"], &[]),
+            submitter: ground.start("sub", &["daemon", "-m", "0"], &[]),
+            ground,
         };
-        cluster.wait_for_nodes(1 + shape.workers.len());
+        cluster.wait_for_nodes(1 + count);
         cluster
     }
 
@@ -115,24 +155,22 @@ impl Cluster {
         wait_until(&format!("{count} nodes are known"), BOUND, || {
             self.status()["nodes"].as_array().map(Vec::len) == Some(count)
         });
-        wait_until("clients are welcome", BOUND, || {
-            self.socket().exists()
-        });
+        wait_until("clients are welcome", BOUND, || self.socket().exists());
     }
 
     /// What `ice status --json` says; null when it fails.
     pub fn status(&self) -> serde_json::Value {
         let scheduler = format!("{}:8765", self.scheduler.host.address());
-        let mut command = self.command(ROOT, &self.ice);
+        let mut command = self.command(ROOT, &self.ground.ice);
         command.args(["status", "--json", "--scheduler", &scheduler, "--key-file"]);
-        command.arg(self.directory.join("key"));
+        command.arg(self.ground.directory.join("key"));
         let output = self.here(|| command.output()).unwrap();
         serde_json::from_slice(&output.stdout).unwrap_or_default()
     }
 
     /// The machine that takes no part.
     pub fn outsider(&self) -> &Host {
-        self.network.host("evil")
+        self.ground.network.host("guest")
     }
 
     /// Where clients reach the submitter.
@@ -163,7 +201,7 @@ impl Cluster {
 
     /// A user's home on the submitter's machine.
     pub fn home(&self, user: User) -> PathBuf {
-        let home = self.directory.join(format!("home-{}", user.0));
+        let home = self.ground.directory.join(format!("home-{}", user.0));
         if !home.exists() {
             user.make_directory(&home);
         }
@@ -172,20 +210,20 @@ impl Cluster {
 
     /// `ice arguments` as `user`, on the submitter's machine.
     pub fn ice(&self, user: User, arguments: &[&str]) -> Command {
-        let mut command = self.command(user, &self.ice);
+        let mut command = self.command(user, &self.ground.ice);
         command.args(arguments);
         command
     }
 
     /// `ice gcc` and the like, in Makefiles.
     pub fn called_by_word(&self, compiler: &str) -> String {
-        format!("{} {compiler}", self.ice.display())
+        format!("{} {compiler}", self.ground.ice.display())
     }
 
     /// A directory of links to be put first in `PATH`, made by `ice symlinks`.
     pub fn masquerade(&self) -> PathBuf {
-        let links = self.home(self.user).join("links");
-        let mut command = self.ice(self.user, &["symlinks"]);
+        let links = self.home(self.ground.user).join("links");
+        let mut command = self.ice(self.ground.user, &["symlinks"]);
         let output = command.arg(&links).output().unwrap();
         assert!(
             output.status.success(),
@@ -197,7 +235,7 @@ impl Cluster {
 
     /// Starts a build of `project` in a directory of that name.
     pub fn make(&self, name: &str, project: &'static Project) -> Build {
-        self.make_with(name, project, self.user, |command| {
+        self.make_with(name, project, self.ground.user, |command| {
             let compiler = self.called_by_word(project.compiler);
             command.arg(format!("CC={compiler}")).arg("-j8");
         })
@@ -260,6 +298,11 @@ impl Build {
         });
     }
 
+    /// Whether `make` has ended.
+    pub fn is_done(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(Some(_)) | Err(_))
+    }
+
     /// Waits for its end and checks that it went well: the status, all objects as the plain
     /// compiler makes them, and a line for each in the job log, which is returned.
     #[track_caller]
@@ -278,9 +321,4 @@ impl Build {
         assert_eq!(jobs.len(), self.project.count(), "{jobs:#?}");
         jobs
     }
-}
-
-/// Lets everybody read and enter.
-pub fn open_to_all(path: &Path) {
-    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
 }

@@ -6,6 +6,7 @@
 
 mod builds;
 mod cluster;
+mod failing;
 mod joblog;
 mod netns;
 mod node;

@@ -54,29 +54,25 @@ pub struct Node {
     pub host: Host,
     /// Its files.
     pub directory: PathBuf,
-    program: PathBuf,
-    arguments: Vec<String>,
+    command: Vec<String>,
     user: User,
     child: Option<Child>,
 }
 
 impl Node {
-    /// Starts `program arguments` on `host`, with its home in `directory`.
+    /// Starts `command` on `host`, with its home in `directory`.
     pub fn start(
         name: &str,
         host: &Host,
         directory: &Path,
-        program: &Path,
-        arguments: Vec<String>,
+        command: Vec<String>,
         user: User,
     ) -> Self {
-        user.make_directory(directory);
         let mut node = Self {
             name: name.to_owned(),
             host: host.clone(),
             directory: directory.to_owned(),
-            program: program.to_owned(),
-            arguments,
+            command,
             user,
             child: None,
         };
@@ -89,11 +85,11 @@ impl Node {
         assert!(self.child.is_none(), "{} still runs", self.name);
         let log = File::options().create(true).append(true).open(self.log());
         let log = log.expect("open the log");
-        let mut command = Command::new(&self.program);
+        let mut command = Command::new(&self.command[0]);
         command
-            .args(&self.arguments)
+            .args(&self.command[1..])
             .env_clear()
-            .env("PATH", "/usr/bin:/bin")
+            .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
             .current_dir("/")
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("another descriptor"))

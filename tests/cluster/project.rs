@@ -58,7 +58,9 @@ pub fn leveldb() -> &'static Project {
             read_tree(&root),
             |path| {
                 path.ends_with(".cc")
-                    && ["db/", "table/", "util/"].iter().any(|dir| path.starts_with(dir))
+                    && ["db/", "table/", "util/"]
+                        .iter()
+                        .any(|dir| path.starts_with(dir))
                     && !other.iter().any(|part| path.contains(part))
             },
         )
@@ -69,8 +71,7 @@ pub fn leveldb() -> &'static Project {
 pub fn small(count: usize) -> Project {
     let file = |index: usize| {
         let text = format!(
-            "#include <stdio.h>\n\
-             int f{index}(int n) {{ return n ? printf(\"%d\\n\", n + {index}) : {index}; }}\n"
+            "#include <stddef.h>\nint f{index}(size_t n) {{ return n ? (int) n * {index} : {index}; }}\n"
         );
         (format!("s{index}.c"), text.into_bytes())
     };
@@ -81,14 +82,14 @@ pub fn small(count: usize) -> Project {
 pub fn slow() -> &'static Project {
     static SLOW: OnceLock<Project> = OnceLock::new();
     SLOW.get_or_init(|| {
-        let files = (0..2).map(|index| (format!("slow{index}.c"), slow_text(index)));
+        let files = (0..4).map(|index| (format!("slow{index}.c"), slow_text(index)));
         Project::of("gcc", "-O2", files.collect(), |_| true)
     })
 }
 
-/// A source that keeps `gcc -O2` busy for some two seconds; another `seed` makes another object.
+/// A source that keeps `gcc -O2` busy for more than a second; another `seed` makes another object.
 pub fn slow_text(seed: usize) -> Vec<u8> {
-    let functions = (0..300).map(|index| {
+    let functions = (0..180).map(|index| {
         format!(
             "int f{index}(int *a, int n) {{ int s = {seed};\n\
              for (int i = 0; i < n; i++) {{ s += a[i] * {index}; if (s & {index}) s ^= a[(i + {index}) % n];\n\
