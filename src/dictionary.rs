@@ -5,6 +5,7 @@
 //! is given up and a new one begins with an empty one; nothing is ever forgotten in between.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::id::AbsPath;
 use crate::message::{Entry, EntryKind};
@@ -15,28 +16,33 @@ pub const ENTRIES_MAX: usize = 200_000;
 /// Entries of one job at most.
 pub const JOB_ENTRIES_MAX: usize = 50_000;
 
+/// An entry under a number of its sender's choosing, which stands for it wherever the sender uses
+/// it again: cheaper to look up than the entry.
+#[derive(Clone, Debug)]
+pub struct Named {
+    /// The number. Another content, time or target has another number.
+    pub number: u64,
+    /// The entry.
+    pub entry: Arc<Entry>,
+}
+
 /// The sender's end.
 #[derive(Debug, Default)]
 pub struct Encoder {
-    numbers: BTreeMap<Entry, u32>,
+    numbers: BTreeMap<u64, u32>,
 }
 
 impl Encoder {
     /// The fresh entries to send, and the job's list. None when the dictionary is full.
-    pub fn encode(&mut self, entries: &[Entry]) -> Option<(Vec<Entry>, Vec<u32>)> {
+    pub fn encode(&mut self, entries: &[Named]) -> Option<(Vec<Entry>, Vec<u32>)> {
         let mut fresh = Vec::new();
         let mut numbers = Vec::with_capacity(entries.len());
-        for entry in entries {
+        for named in entries {
             let next = self.numbers.len() as u32;
-            let number = match self.numbers.get(entry) {
-                Some(number) => *number,
-                None => {
-                    self.numbers.insert(entry.clone(), next);
-                    fresh.push(entry.clone());
-                    next
-                }
-            };
-            numbers.push(number);
+            numbers.push(*self.numbers.entry(named.number).or_insert_with(|| {
+                fresh.push((*named.entry).clone());
+                next
+            }));
         }
         if self.numbers.len() > ENTRIES_MAX {
             return None;
@@ -153,7 +159,12 @@ mod tests {
         let fresh_expected = [3, 1, 0, 0];
         for (job, expected) in jobs.iter().zip(fresh_expected) {
             let entries: Vec<Entry> = job.iter().map(|path| file(path)).collect();
-            let (fresh, numbers) = encoder.encode(&entries).unwrap();
+            let name = |entry: &Entry| Named {
+                number: u64::from(entry.path.as_bytes()[1]),
+                entry: Arc::new(entry.clone()),
+            };
+            let named: Vec<Named> = entries.iter().map(name).collect();
+            let (fresh, numbers) = encoder.encode(&named).unwrap();
             assert_eq!(fresh.len(), expected);
             let mut sorted = entries.clone();
             sorted.sort();

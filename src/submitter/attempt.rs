@@ -15,9 +15,10 @@ use smol::future::FutureExt;
 
 use crate::compress;
 use crate::connection::ConnectionError;
+use crate::dictionary::Named;
 use crate::id::{AbsPath, Bytes, Digest};
 use crate::message::{
-    CHUNK_BYTES_MAX, Entry, Failure, FromWorker, JobSpec, Manifest, SILENCE_MS, ToWorker, Usage,
+    CHUNK_BYTES_MAX, Failure, FromWorker, JobSpec, Manifest, SILENCE_MS, ToWorker, Usage,
 };
 
 use super::output::{self, Pending};
@@ -50,7 +51,7 @@ pub struct Prepared<'a> {
     /// The job; its lists of entries are filled in per connection.
     pub spec: JobSpec,
     /// Its files.
-    pub entries: &'a [Entry],
+    pub entries: &'a [Named],
     /// Where their bytes are.
     pub contents: &'a dyn Contents,
     /// The toolchain, should the worker lack it.

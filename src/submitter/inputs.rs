@@ -8,21 +8,46 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use smol::lock::Semaphore;
 
 use super::attempt::{Content, Delivered};
 use super::preprocess::{self, Preprocessed};
+use super::sources::Sources;
 use super::spelling;
 use crate::args::Plan;
+use crate::dictionary::Named;
 use crate::id::{AbsPath, Bytes, Digest};
+use crate::include::Scan;
 use crate::message::{Call, Entry, EntryKind, Mode, Mtime};
 
 /// A response file of this size or more is not read, and its job is local.
 const RESPONSE_BYTES_MAX: u64 = 16 << 20;
 
 /// Where the text of a preprocessed job lies on the worker. Its own name is in its line markers.
-const TEXT_DIRECTORY: &str = "/ice-preprocessed";
+const TEXT_PLACE: &str = "/ice-preprocessed/text";
+
+/// What compilers say of files that are not there.
+const MISSING: [&[u8]; 2] = [b"No such file or directory", b"file not found"];
+
+/// Why a job has to be compiled locally: a stable word and a sentence.
+pub type Reason = (String, String);
+
+/// A reason.
+pub fn because(word: &str, sentence: impl Into<String>) -> Reason {
+    (word.to_owned(), sentence.into())
+}
+
+/// Which compiler a job will meet on its worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compiler {
+    /// This machine's own, with this digest.
+    Installed(Digest),
+    /// One from an archive. What this machine's compiler says of headers is not true for it, so
+    /// its jobs travel as text.
+    Archived,
+}
 
 /// A job, ready to be sent to any worker.
 pub struct Inputs {
@@ -33,7 +58,7 @@ pub struct Inputs {
     /// Its working directory.
     pub cwd: AbsPath,
     /// Its files.
-    pub entries: Vec<Entry>,
+    pub entries: Vec<Named>,
     /// Where it may write.
     pub writable: Vec<AbsPath>,
     /// The text of a preprocessed job.
@@ -48,22 +73,44 @@ impl Inputs {
         if let Some((_, text)) = self.text.as_ref().filter(|(name, _)| name == digest) {
             return Some(Content::Memory(text.clone()));
         }
-        let mut files = self.entries.iter();
-        let found = files.find(
-            |entry| matches!(&entry.kind, EntryKind::File { digest: other, .. } if other == digest),
-        );
-        found.map(|entry| Content::File(entry.path.as_path().to_owned()))
+        let is_it = |named: &&Named| match &named.entry.kind {
+            EntryKind::File { digest: other, .. } => other == digest,
+            _ => false,
+        };
+        let found = self.entries.iter().find(is_it);
+        found.map(|named| Content::File(named.entry.path.as_path().to_owned()))
     }
 
-    /// Why this result can't be the compiler's own, if so. Preprocessed text has lost its columns
-    /// and macros, so what a compiler says of it is not what it says of the source.
-    pub fn distrusts(&self, delivered: &Delivered) -> Option<(String, String)> {
-        let silent = delivered.status == 0 && delivered.printed.is_empty();
-        (self.mode == Mode::Preprocessed && !self.asked && !silent).then(|| {
+    /// Why this result can't be the compiler's own, if so.
+    pub fn distrusts(&self, call: &Call, delivered: &Delivered) -> Option<Reason> {
+        let printed = !delivered.printed.is_empty();
+        // Preprocessed text has lost its columns and macros, so what a compiler says of it is not
+        // what it says of the source.
+        if self.mode == Mode::Preprocessed && !self.asked && (printed || delivered.status != 0) {
             let sentence =
-                "the compiler had something to say, and says it exactly only of the source itself";
-            ("diagnostics".to_owned(), sentence.to_owned())
-        })
+                "the compiler has something to say, and says it exactly only of the source";
+            return Some(because("diagnostics", sentence));
+        }
+        // To a terminal it would have said it in colours, and as wide as that is.
+        if call.terminal && printed {
+            return Some(because(
+                "terminal",
+                "the compiler has something to say to a terminal",
+            ));
+        }
+        // Either the file does not exist here either, or the scanner missed it: the compiler knows.
+        let misses = |(_, text): &(u8, Vec<u8>)| {
+            MISSING
+                .iter()
+                .any(|words| memchr::memmem::find(text, words).is_some())
+        };
+        if self.mode == Mode::Source
+            && delivered.status != 0
+            && delivered.printed.iter().any(misses)
+        {
+            return Some(because("missing-file", "the compiler misses a file"));
+        }
+        None
     }
 }
 
@@ -87,42 +134,69 @@ pub fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
 /// Finds out what the job consists of.
 ///
 /// # Errors
-/// The reason, as word and sentence, why it has to be compiled locally.
+/// The reason why it has to be compiled locally.
 pub async fn prepare(
     call: &Call,
     cwd: &AbsPath,
     plan: &Plan,
+    compiler: Compiler,
+    sources: &Sources,
     preprocessing: &Semaphore,
-) -> Result<Inputs, (String, String)> {
+) -> Result<Inputs, Reason> {
+    let no_place = |error: io::Error| because("output-place", error.to_string());
     let asked = call
         .variable("ICECC_REMOTE_CPP")
-        .is_some_and(|value| value.is_empty() || value[0] == b'0');
+        .is_some_and(|value| value.is_empty() || value[0] == b'0')
+        || compiler == Compiler::Archived;
+    let mut declined = None;
+    if let (Compiler::Installed(toolchain), false) = (compiler, asked) {
+        match sources.scan(call, cwd, plan, toolchain).await {
+            Ok(scan) => return source(cwd, plan, &scan).map_err(no_place),
+            Err(reason) => declined = Some(reason),
+        }
+    }
+    // Preprocessed text is for those who asked for it, and for what the scanner declines where
+    // nothing is lost by it.
     if !plan.preprocessed.exact && !asked {
-        let sentence =
-            "its result would depend on whether the source or preprocessed text was compiled";
-        return Err(("inexact".to_owned(), sentence.to_owned()));
+        let sentence = "source and preprocessed text would give different objects";
+        return Err(declined.unwrap_or_else(|| because("inexact", sentence)));
     }
     let _turn = preprocessing.acquire().await;
     let text = match preprocess::run(call, &plan.preprocessed.preprocess).await {
         Ok(Preprocessed::Text(text)) => text,
         Ok(Preprocessed::Spoke) => {
-            let sentence = "the preprocessor had something to say, and the compiler says it best";
-            return Err(("diagnostics".to_owned(), sentence.to_owned()));
+            let sentence = "the preprocessor has something to say, and the compiler says it best";
+            return Err(declined.unwrap_or_else(|| because("diagnostics", sentence)));
         }
         Err(error) => {
-            return Err((
-                "preprocess".to_owned(),
+            return Err(because(
+                "preprocess",
                 format!("run the preprocessor: {error}"),
             ));
         }
     };
-    preprocessed(cwd, plan, text, asked)
-        .map_err(|error| ("output-place".to_owned(), error.to_string()))
+    preprocessed(cwd, plan, text, asked).map_err(no_place)
+}
+
+fn source(cwd: &AbsPath, plan: &Plan, scan: &Scan) -> io::Result<Inputs> {
+    let entries = scan.entries.iter().map(|listed| Named {
+        number: listed.number.0,
+        entry: listed.entry.clone(),
+    });
+    Ok(Inputs {
+        mode: Mode::Source,
+        argv: plan.argv.clone(),
+        cwd: cwd.clone(),
+        entries: entries.collect(),
+        // The scanner was told of these directories and has listed the symlinks on the way.
+        writable: canonical(cwd, plan, &mut Vec::new())?,
+        text: None,
+        asked: false,
+    })
 }
 
 fn preprocessed(cwd: &AbsPath, plan: &Plan, text: Arc<Vec<u8>>, asked: bool) -> io::Result<Inputs> {
-    let directory = AbsPath::parse(TEXT_DIRECTORY).map_err(io::Error::other)?;
-    let path = directory.join(b"text").map_err(io::Error::other)?;
+    let path = AbsPath::parse(TEXT_PLACE).map_err(io::Error::other)?;
     let digest = Digest(*blake3::hash(&text).as_bytes());
     let mut argv = plan.preprocessed.compile.clone();
     argv[plan.preprocessed.compile_input] = Bytes::from(path.as_bytes());
@@ -133,23 +207,41 @@ fn preprocessed(cwd: &AbsPath, plan: &Plan, text: Arc<Vec<u8>>, asked: bool) -> 
         mtime: Mtime::default(),
     };
     let mut entries = vec![Entry { path, kind }];
-    let mut writable = Vec::new();
-    for place in &plan.writable {
-        writable.push(spelling::resolve(cwd, place, &mut entries)?);
-    }
-    writable.sort();
-    writable.dedup();
+    let writable = canonical(cwd, plan, &mut entries)?;
     // Directories come into being with what is in them; the symlinks have to be told.
     entries.retain(|entry| entry.kind != EntryKind::Directory);
     entries.sort();
     entries.dedup();
+    let named = |entry| Named {
+        number: fresh_number(),
+        entry: Arc::new(entry),
+    };
     Ok(Inputs {
         mode: Mode::Preprocessed,
         argv,
         cwd: cwd.clone(),
-        entries,
+        entries: entries.into_iter().map(named).collect(),
         writable,
         text: Some((digest, text)),
         asked,
     })
+}
+
+/// The canonical places of the directories that the command may write.
+fn canonical(cwd: &AbsPath, plan: &Plan, on_the_way: &mut Vec<Entry>) -> io::Result<Vec<AbsPath>> {
+    let resolve = |place: &Bytes| spelling::resolve(cwd, place, on_the_way);
+    let mut writable = plan
+        .writable
+        .iter()
+        .map(resolve)
+        .collect::<io::Result<Vec<_>>>()?;
+    writable.sort();
+    writable.dedup();
+    Ok(writable)
+}
+
+/// A number that no entry of the scanner has: those count from 0.
+fn fresh_number() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1 << 63);
+    NEXT.fetch_add(1, Ordering::Relaxed)
 }

@@ -14,10 +14,11 @@ use super::attempt::{self, Content, Contents, Delivered, Prepared, Undelivered};
 use super::client::Client;
 use super::course::{self, Course, Step};
 use super::environment;
-use super::inputs::{self, Inputs};
+use super::inputs::{self, Compiler, Inputs, Reason, because};
 use super::output;
 use super::placement::{Lease, Placement};
 use super::pool::Pool;
+use super::sources::Sources;
 use crate::args::{self, Invocation, Plan, Verdict};
 use crate::id::{AbsPath, Bytes, Digest, JobId, RequestId};
 use crate::key::Credentials;
@@ -31,6 +32,7 @@ pub struct Submitter {
     placement: Arc<Placement>,
     pool: Pool,
     toolchains: Toolchains,
+    sources: Sources,
     /// Preprocessors that run at a time: they are this machine's own work.
     preprocessing: Semaphore,
     platform: String,
@@ -44,13 +46,6 @@ enum Ending {
     Remote(Box<Delivered>, Report),
     /// It is to be run here; under this lease, if there is one.
     Local(Report, Option<Lease>),
-}
-
-/// Why a call is run here: the reason's word and sentence.
-type Reason = (String, String);
-
-fn because(word: &str, sentence: impl Into<String>) -> Reason {
-    (word.to_owned(), sentence.into())
 }
 
 impl Submitter {
@@ -71,6 +66,7 @@ impl Submitter {
             placement,
             pool: Pool::new(credentials),
             toolchains: Toolchains::new(spool)?,
+            sources: Sources::default(),
             platform,
             preprocessing: Semaphore::new(preprocessors.max(1)),
             tenant,
@@ -220,6 +216,10 @@ impl Submitter {
         }
         let located = self.locate(call).await?;
         let toolchain = &located.toolchain;
+        let compiler = match archive(call) {
+            Some(_) => Compiler::Archived,
+            None => Compiler::Installed(toolchain.digest),
+        };
         let mut course = Course::default();
         let mut inputs: Option<Inputs> = None;
         loop {
@@ -239,7 +239,17 @@ impl Submitter {
             }
             let prepared = match &inputs {
                 Some(inputs) => inputs,
-                None => inputs.insert(inputs::prepare(call, cwd, plan, &self.preprocessing).await?),
+                None => inputs.insert(
+                    inputs::prepare(
+                        call,
+                        cwd,
+                        plan,
+                        compiler,
+                        &self.sources,
+                        &self.preprocessing,
+                    )
+                    .await?,
+                ),
             };
             course.depart();
             report.tries = course.tries();
@@ -252,7 +262,7 @@ impl Submitter {
                         output_bytes: delivered.file_bytes,
                     };
                     lease.end(outcome);
-                    if let Some(reason) = prepared.distrusts(&delivered) {
+                    if let Some(reason) = prepared.distrusts(call, &delivered) {
                         return Err(reason);
                     }
                     report.node = name;
@@ -279,10 +289,7 @@ impl Submitter {
     /// The compiler's toolchain: this machine's, or an archive that `ICECC_VERSION` names.
     async fn locate(&self, call: &Call) -> Result<Located, Reason> {
         let compiler = call.compiler.as_path();
-        let located = match call
-            .variable("ICECC_VERSION")
-            .filter(|value| !value.is_empty())
-        {
+        let located = match archive(call) {
             None => {
                 let search_path = call
                     .variable("PATH")
@@ -372,6 +379,12 @@ impl Contents for JobContents<'_> {
                 .map(|path| Content::File(path.into()))
         })
     }
+}
+
+/// The archives that the user chose instead of this machine's compiler.
+fn archive(call: &Call) -> Option<&Bytes> {
+    call.variable("ICECC_VERSION")
+        .filter(|value| !value.is_empty())
 }
 
 fn base_name(path: &[u8]) -> &[u8] {

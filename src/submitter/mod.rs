@@ -13,4 +13,5 @@ pub mod output;
 pub mod placement;
 pub mod pool;
 pub mod preprocess;
+pub mod sources;
 pub mod spelling;
