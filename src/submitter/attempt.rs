@@ -337,10 +337,31 @@ async fn send_blob(
     for piece in memory.chunks(CHUNK_BYTES_MAX) {
         warm.sender.queue(&ToWorker::Chunk(compress::pack(piece)))?;
         if warm.sender.queued_bytes() >= CHUNK_BYTES_MAX {
-            patiently(warm.sender.flush()).await?;
+            flush(warm).await?;
         }
     }
-    patiently(warm.sender.flush()).await
+    flush(warm).await
+}
+
+/// Sends what is queued, unless the worker has said meanwhile that it does not want it.
+async fn flush(warm: &mut Warm) -> Result<(), Undelivered> {
+    let sent = patiently(warm.sender.flush()).await;
+    // A worker that gives up says so and hangs up, which may be noticed here first.
+    while let Some(heard) = smol::future::poll_once(warm.receiver.receive()).await {
+        match heard {
+            Ok(Some(FromWorker::Alive)) => {}
+            Ok(Some(FromWorker::Failed { failure, detail })) => {
+                return Err(Undelivered::Refused { failure, detail });
+            }
+            Ok(Some(_)) => {
+                return Err(Undelivered::Misbehaves(
+                    "it speaks out of turn while it is sent what it asked for".to_owned(),
+                ));
+            }
+            Ok(None) | Err(_) => break,
+        }
+    }
+    sent
 }
 
 /// Opens a file; what is small is read at once.
@@ -381,7 +402,7 @@ async fn send_file(
             Ok(chunk) if chunk.size > 0 => {
                 left -= u64::from(chunk.size);
                 warm.sender.queue(&ToWorker::Chunk(chunk))?;
-                patiently(warm.sender.flush()).await?;
+                flush(warm).await?;
             }
             _ => {
                 send(warm, &ToWorker::Gone(digest)).await?;

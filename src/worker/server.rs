@@ -10,7 +10,7 @@ use smol::{Async, Timer};
 
 use super::conversation;
 use super::job::{self, Worker};
-use crate::connection::{Connection, ConnectionError};
+use crate::connection::{Connection, ConnectionError, Receiver};
 use crate::dictionary::Decoder;
 use crate::key::Credentials;
 use crate::message::{Failure, FromWorker, ToWorker};
@@ -19,6 +19,8 @@ use crate::message::{Failure, FromWorker, ToWorker};
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a connection may be without a job. Submitters give theirs up after half of it.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
+/// How long what is still on its way here is heard out after a failure.
+const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
 /// Connections at a time, those that have not shown a key included. A submitter keeps at most 64
 /// idle, so this is room for more than a hundred busy ones.
 const CONNECTIONS_MAX: usize = 8192;
@@ -119,9 +121,24 @@ async fn converse(
                 sender.send(&message).await?;
                 // After any other failure it is not known what is still on its way here.
                 if ends {
+                    linger(&mut receiver).await;
                     return Ok(());
                 }
             }
         }
     }
+}
+
+/// Hears the submitter out, until he has heard us and hangs up. To close while something of his is
+/// unread would reset the connection, and could take our last word from him.
+async fn linger(receiver: &mut Receiver) {
+    let hear = async {
+        while let Ok(Some(_)) = receiver.receive::<ToWorker>().await {
+            smol::future::yield_now().await;
+        }
+    };
+    let late = async {
+        Timer::after(LINGER_TIMEOUT).await;
+    };
+    hear.or(late).await;
 }

@@ -1,0 +1,50 @@
+//! Real projects, built on a cluster: everything is compiled elsewhere and comes out as the plain
+//! compiler makes it.
+
+use std::time::Duration;
+
+use crate::cluster::{Cluster, two_workers};
+use crate::joblog;
+use crate::netns;
+use crate::node::{ALICE, ROOT, User};
+use crate::project::{Project, leveldb, lua};
+
+/// Far more than a build takes on a machine that others use, too.
+const PATIENCE: Duration = Duration::from_secs(150);
+
+#[test]
+fn real_projects_are_compiled_elsewhere_with_root_daemons() {
+    build_all(ROOT);
+}
+
+#[test]
+fn real_projects_are_compiled_elsewhere_with_an_ordinary_users_daemons() {
+    build_all(ALICE);
+}
+
+fn build_all(user: User) {
+    if !netns::possible() {
+        return;
+    }
+    let cluster = Cluster::start(&two_workers(user));
+    let links = cluster.masquerade();
+    let by_links = |name: &str, project: &'static Project| {
+        cluster.make_with(name, project, user, |command| {
+            command
+                .env("PATH", format!("{}:/usr/bin:/bin", links.display()))
+                .arg(format!("CC={}", project.compiler))
+                .arg("-j8");
+        })
+    };
+    // Each project under both names, over both kinds of daemons.
+    let builds = match user {
+        ROOT => [cluster.make("lua", lua()), by_links("leveldb", leveldb())],
+        _ => [by_links("lua", lua()), cluster.make("leveldb", leveldb())],
+    };
+    for build in builds {
+        let jobs = build.finish(PATIENCE);
+        joblog::assert_places(&jobs, &[]);
+        let by_node = joblog::by_node(&jobs);
+        assert_eq!(by_node.keys().collect::<Vec<_>>(), [&"w1", &"w2"]);
+    }
+}

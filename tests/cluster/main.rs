@@ -1,0 +1,15 @@
+//! Whole clusters on networks of simulated machines: real builds, everything that may fail in
+//! them, several users, and who may take part.
+//!
+//! Needs root and `ip`, for namespaces; where these are impossible every test says so aloud, and fails
+//! when `CI` is set.
+
+mod builds;
+mod cluster;
+mod failing;
+mod joblog;
+mod netns;
+mod node;
+mod project;
+mod tree;
+mod wait;
