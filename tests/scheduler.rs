@@ -147,9 +147,7 @@ impl Node {
 }
 
 /// Starts a task of its own, on a thread that runs the process's tasks while a test waits.
-fn in_background<T: Send + 'static>(
-    task: impl Future<Output = T> + Send + 'static,
-) -> Task<T> {
+fn in_background<T: Send + 'static>(task: impl Future<Output = T> + Send + 'static) -> Task<T> {
     static RUNNING: std::sync::Once = std::sync::Once::new();
     RUNNING.call_once(|| {
         std::thread::spawn(|| ice::executor::block_on(smol::future::pending::<()>()));
