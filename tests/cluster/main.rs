@@ -6,10 +6,13 @@
 
 mod builds;
 mod cluster;
+mod compiles;
 mod failing;
 mod joblog;
+mod keys;
 mod netns;
 mod node;
 mod project;
 mod tree;
+mod users;
 mod wait;
