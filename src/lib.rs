@@ -1,4 +1,78 @@
 //! ice: a distributed compiler for C and C++.
+//!
+//! This page is the architecture: who the processes are, how a job travels, where what lives, and
+//! which rules hold everywhere. `tests/tidy.rs` holds the rules that can be held.
+//!
+//! # Processes
+//!
+//! ```text
+//!  make ──► client (as gcc) ──unix socket──► daemon: submitter ══pooled, encrypted TCP══► daemon: worker ──► sandbox: gcc
+//!                                                 │  leases, state                            │
+//!                                                 └────────────► scheduler ◄──────────────────┘ ◄── ice status
+//! ```
+//!
+//! - The [`client`] is the process that was called as `gcc`. It finds the real compiler beyond every
+//!   masquerade, hands its command line to the submitter and waits for a status. When the answer is
+//!   "here", it executes the compiler in its own place; its open socket is the local slot.
+//! - The [`submitter`] decides where a compile runs, sends it, and puts the results in place. It has
+//!   the rights of the user who compiles: it is part of the daemon when the daemon is his, and an
+//!   [agent](daemon::agent) of his own beside a daemon that root started.
+//! - The [`worker`] compiles for others, in a [`sandbox`], and shares nothing with the submitter but
+//!   the process.
+//! - The [`scheduler`] lends slots. It sees file names, never sources or objects, and has no state
+//!   that the nodes could not tell it again.
+//! - The [`daemon`] joins a submitter and a worker to a node.
+//!
+//! # The life of a job
+//!
+//! 1. The client sends a [`message::Call`]. [`args::classify`] says from the command line alone
+//!    whether it may travel, or why not.
+//! 2. [`submitter::placement`] asks for a lease.
+//! 3. [`submitter::inputs`] finds out what the job consists of: the [`include`](mod@include) scanner names every
+//!    file that the compiler could open. What it declines may travel as preprocessed text, or not.
+//! 4. [`submitter::attempt`] sends a [`message::JobSpec`]: **a set of files at absolute paths, plus an
+//!    unchanged command.** Files travel by digest; the worker asks for those that it lacks.
+//! 5. [`worker::job`] shows the files at their original paths in a [`worker::tree`], over the
+//!    toolchain, and runs the command in the sandbox.
+//! 6. What the command printed and wrote comes back; [`submitter::output`] renames it into place.
+//! 7. Whatever goes wrong leads to another node, then home: [`submitter::course`].
+//!
+//! # Layers
+//!
+//! Words ([`id`], [`message`]) < cores < effects < roles < front ([`cli`]). Arrows point down. Words
+//! and cores are pure: no file, socket, clock, thread, environment or randomness, no map whose order
+//! differs from run to run; what they need of the world is an argument. So every decision can be
+//! tested without a socket and without waiting. Roles never use each other; they meet in
+//! [`message`], and only the daemon joins two of them. `unsafe` lives in [`sys`] and in the
+//! sandbox's `enter`, nowhere else.
+//!
+//! # Promises, and what keeps them
+//!
+//! - *The compiler's own result.* The command, its directory, the paths, times and contents of its
+//!   files are the original ones, so nothing has to be rewritten afterwards. A tree is exact: what the
+//!   job did not declare is not there, so a mistake of the scanner is a compiler's error and not
+//!   another object; such a job is compiled again, locally. Digests are verified where bytes come in
+//!   ([`worker::store`]), and what is hashed is what is sent.
+//! - *The cluster can't break a build.* A worker with a job says something every 300 ms, and is
+//!   left after 1.8 s of silence. Three nodes, then the local compiler. Without a daemon the client
+//!   executes the compiler at once.
+//! - *No root, nobody's trust.* One key per cluster ([`key`]), one Noise handshake per connection
+//!   ([`connection`]). A foreign compiler sees its toolchain and its files and nothing else.
+//!
+//! # Decisions that are not obvious
+//!
+//! - **The binary is linked statically and without PIE**, for the client's sake: it starts once per
+//!   compile. The price is that the C library can't load name services, hence [`names`].
+//! - **The client prints what the compiler printed**, not the daemon through passed descriptors: a
+//!   terminal that is not read then holds up its own client and nobody else, and a call that must be
+//!   repeated locally has printed nothing yet.
+//! - **There is no Landlock rung.** Without the right to mount, a tree can't be shown at the original
+//!   paths, and a job *is* files at their original paths. Such a node takes no remote jobs and says so.
+//! - **A submitter draws a random number when it starts** and is known by it at its workers. It needs no
+//!   registry, and nobody can pose as another to reach his trees.
+//! - **Files below a directory that a job may write are copies in its tree**, all others are hard
+//!   links: see [`worker::tree`].
+//! - **A lease is for one slot and one job** in this version.
 
 pub mod args;
 pub mod cli;

@@ -1,7 +1,7 @@
 //! `ice …`: which role is meant, by name or by word, and with which options.
 //!
-//! [`entry`] decides and is the only file here that a compile passes through; whatever needs the
-//! grammar of [`options`] comes after it.
+//! `entry` decides and is the only file here that a compile passes through; whatever needs the
+//! grammar of `options` comes after it.
 
 mod dispatch;
 mod entry;

@@ -121,6 +121,12 @@ impl Definitions {
             .push((name_hash(name), start, self.text.len() as u32));
     }
 
+    /// The text of every definition.
+    pub fn all(&self) -> impl Iterator<Item = &[u8]> {
+        let range = |&(_, start, end): &(u32, u32, u32)| start as usize..end as usize;
+        self.index.iter().map(move |entry| &self.text[range(entry)])
+    }
+
     /// Hashes of the names, as [`name_hash`] makes them.
     pub fn hashes(&self) -> impl Iterator<Item = u32> {
         self.index.iter().map(|entry| entry.0)

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::id::{AbsPath, Bytes, Digest};
-use crate::include::computed::{self, Target};
+use crate::include::computed::{self, MacroTable, Target};
 use crate::include::directives::{self, Definitions, Directives, Form, Use};
 use crate::include::places::{Disk, Found, PlaceId, Places, ROOT, What};
 use crate::include::search::SearchList;
@@ -1134,6 +1134,10 @@ impl Walk<'_, '_> {
             return Ok(());
         }
         let fresh = match done.get(&computed.operand) {
+            Some(Evaluated {
+                contents: Some(contents),
+                ..
+            }) => *contents == macros.contents.len(),
             Some(evaluated) => evaluated
                 .names
                 .iter()
@@ -1171,12 +1175,53 @@ struct Macros {
     wrappers: BTreeSet<Vec<u8>>,
     /// Definitions by name, and how many contents they were looked for in.
     found: BTreeMap<Vec<u8>, (BTreeSet<Vec<u8>>, usize)>,
+    /// The names of all macros in the first [`Self::sorted`] contents; made when it is needed.
+    names: BTreeSet<Vec<u8>>,
+    sorted: usize,
 }
 
-/// An evaluated operand, and how many definitions each name had that it looked at.
+/// An evaluated operand.
 struct Evaluated {
     result: Result<Arc<BTreeSet<Target>>, computed::Unknown>,
+    /// How many definitions each name had that was looked at.
     names: Vec<(Vec<u8>, usize)>,
+    /// How many files had been read, if it depends on all of them.
+    contents: Option<usize>,
+}
+
+/// [`Macros`] during one evaluation.
+struct Asked<'a> {
+    macros: &'a mut Macros,
+    defined: &'a BTreeSet<u32>,
+    names: BTreeMap<Vec<u8>, usize>,
+    all: bool,
+}
+
+impl MacroTable for Asked<'_> {
+    fn definitions(&mut self, name: &[u8]) -> Vec<Vec<u8>> {
+        let count = self.macros.count(name, self.defined);
+        self.names.insert(name.to_vec(), count);
+        match self.macros.found.get(name) {
+            Some((texts, _)) => texts.iter().cloned().collect(),
+            None => Vec::new(),
+        }
+    }
+
+    fn longer(&mut self, name: &[u8]) -> Vec<Vec<u8>> {
+        self.all = true;
+        let macros = &mut *self.macros;
+        for content in &macros.contents[macros.sorted..] {
+            let names = content.definitions.all().map(directives::identifier);
+            macros.names.extend(names.map(<[u8]>::to_vec));
+        }
+        macros.sorted = macros.contents.len();
+        let names = macros.names.range(name.to_vec()..);
+        let longer = names.take_while(|other| other.starts_with(name));
+        longer
+            .filter(|other| other.len() > name.len())
+            .cloned()
+            .collect()
+    }
 }
 
 impl Macros {
@@ -1195,6 +1240,8 @@ impl Macros {
             contents: Vec::new(),
             wrappers: BTreeSet::new(),
             found: BTreeMap::new(),
+            names: BTreeSet::new(),
+            sorted: 0,
         }
     }
 
@@ -1226,17 +1273,17 @@ impl Macros {
 }
 
 fn evaluate(operand: &[u8], macros: &mut Macros, defined: &BTreeSet<u32>) -> Evaluated {
-    let mut names: BTreeMap<Vec<u8>, usize> = BTreeMap::new();
-    let result = computed::targets(operand, &mut |name| {
-        let count = macros.count(name, defined);
-        names.insert(name.to_vec(), count);
-        match macros.found.get(name) {
-            Some((texts, _)) => texts.iter().cloned().collect(),
-            None => Vec::new(),
-        }
-    });
+    let mut asked = Asked {
+        macros,
+        defined,
+        names: BTreeMap::new(),
+        all: false,
+    };
+    let result = computed::targets(operand, &mut asked);
+    let (names, all) = (asked.names, asked.all);
     Evaluated {
         result: result.map(Arc::new),
         names: names.into_iter().collect(),
+        contents: all.then_some(macros.contents.len()),
     }
 }

@@ -13,6 +13,8 @@
 pub mod computed;
 pub mod directives;
 pub mod graph;
+pub mod harvest;
+pub mod macros;
 pub mod places;
 pub mod search;
 pub mod watch;
