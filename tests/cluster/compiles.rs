@@ -38,7 +38,7 @@ const SOURCES: [(&str, &str); 6] = [
 ];
 
 /// The call as a shell has it, and whether it may run elsewhere.
-const CALLS: [(&str, &str); 25] = [
+const CALLS: [(&str, &str); 28] = [
     ("a file without fault", "$CC -c good.c -o out/a.o"),
     ("in C++", "$CXX -c good.cc -o out/a.o"),
     ("without an output", "$CC -O2 -c good.c"),
@@ -81,6 +81,18 @@ const CALLS: [(&str, &str); 25] = [
     (
         "a mode that is there",
         "echo old > out/a.o; chmod 600 out/a.o; $CC -c good.c -o out/a.o",
+    ),
+    (
+        "a mode of an empty file",
+        "touch out/a.o; chmod 600 out/a.o; $CC -c good.c -o out/a.o",
+    ),
+    (
+        "a mode of a dependency file",
+        "echo old > out/a.d; chmod 600 out/a.d; $CC -MD -c good.c -o out/a.o",
+    ),
+    (
+        "a mode of assembly",
+        "echo old > out/a.s; chmod 600 out/a.s; $CC -S good.c -o out/a.s",
     ),
     (
         "an object behind a symlink",

@@ -7,6 +7,7 @@
 mod builds;
 mod cluster;
 mod compiles;
+mod edits;
 mod failing;
 mod joblog;
 mod keys;
