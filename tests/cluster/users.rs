@@ -3,8 +3,9 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
+
+use nix::sys::signal::Signal;
 
 use crate::cluster::{Cluster, two_workers};
 use crate::joblog;
@@ -12,6 +13,7 @@ use crate::netns;
 use crate::node::{ALICE, BOB, ROOT, User};
 use crate::project::{Project, small};
 use crate::tree;
+use crate::wait::{BOUND, wait_until};
 
 fn few() -> &'static Project {
     static FEW: std::sync::OnceLock<Project> = std::sync::OnceLock::new();
@@ -49,6 +51,59 @@ fn users_of_one_daemon_get_their_own_files_and_no_others() {
             .count();
         assert!(sandboxes >= 2, "{}: {sandboxes}", worker.name);
     }
+}
+
+#[test]
+fn what_one_user_does_to_his_agent_is_his_own_loss() {
+    if !netns::possible() {
+        return;
+    }
+    let cluster = Cluster::start(&two_workers(ROOT));
+    let compiler = cluster.called_by_word("gcc");
+    let make = |name: &str, project, user| {
+        cluster.make_with(name, project, user, |command| {
+            command.arg(format!("CC={compiler}")).arg("-j400");
+        })
+    };
+    let bound = Duration::from_secs(60);
+    joblog::assert_places(&make("first", few(), ALICE).finish(bound), &[]);
+    // She kills it, and gets another one.
+    let killed = agent_of(&cluster, ALICE);
+    tree::kill(killed);
+    wait_until("it is dead", BOUND, || !tree::is_alive(killed));
+    joblog::assert_places(&make("second", few(), ALICE).finish(bound), &[]);
+    assert_ne!(agent_of(&cluster, ALICE), killed);
+    assert_eq!(
+        leftovers(&cluster),
+        1 + 1,
+        "of the one that was killed, and of the other"
+    );
+    // She stops it, and calls it all the same, more often than calls can wait for it.
+    tree::signal_all(agent_of(&cluster, ALICE), Signal::SIGSTOP);
+    let hers = make("stopped", many(), ALICE);
+    hers.wait_for_jobs(many().count() - 20);
+    joblog::assert_places(&make("bobs", few(), BOB).finish(bound), &[]);
+    joblog::assert_places(&hers.finish(bound), &["silent-daemon", "lost-daemon"]);
+    tree::signal_all(agent_of(&cluster, ALICE), Signal::SIGCONT);
+    joblog::assert_places(&make("awake", few(), ALICE).finish(bound), &[]);
+}
+
+fn many() -> &'static Project {
+    static MANY: std::sync::OnceLock<Project> = std::sync::OnceLock::new();
+    MANY.get_or_init(|| small(400))
+}
+
+/// The submitter of `user` below the daemon of root.
+fn agent_of(cluster: &Cluster, user: User) -> i32 {
+    let all = tree::descendants(cluster.submitter.pid());
+    let mut of_user = all.into_iter().filter(|pid| owner(*pid) == Some(user.0));
+    of_user.next().expect("the user has an agent")
+}
+
+/// Directories of agents.
+fn leftovers(cluster: &Cluster) -> usize {
+    let temporary = cluster.submitter.directory.join("tmp");
+    fs::read_dir(temporary).unwrap().count()
 }
 
 /// Whatever way Bob asks for what only Alice may read, he is told what the compiler tells him.
@@ -90,20 +145,14 @@ fn bob_reads_nothing_of_alices(cluster: &Cluster) {
         assert!(!bobs.join("stolen.o").exists(), "{arguments}");
     }
     // Nor may he end or look into the process that works for her.
-    let agents: Vec<i32> = tree::descendants(cluster.submitter.pid())
-        .into_iter()
-        .filter(|pid| owner(*pid) == Some(ALICE.0))
-        .collect();
-    assert!(!agents.is_empty());
-    for agent in agents {
-        for attack in [
-            format!("cat /proc/{agent}/environ"),
-            format!("kill {agent}"),
-        ] {
-            let mut command: Command = cluster.command(BOB, Path::new("/bin/sh"));
-            let output = command.args(["-c", &attack]).output().unwrap();
-            assert!(!output.status.success(), "{attack}");
-        }
+    let agent = agent_of(cluster, ALICE);
+    for attack in [
+        format!("cat /proc/{agent}/environ"),
+        format!("kill {agent}"),
+    ] {
+        let mut command = cluster.command(BOB, Path::new("/bin/sh"));
+        let output = command.args(["-c", &attack]).output().unwrap();
+        assert!(!output.status.success(), "{attack}");
     }
 }
 
