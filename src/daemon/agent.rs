@@ -45,12 +45,13 @@ pub fn run() -> Result<(), Box<dyn Error + Send + Sync>> {
         })
         .detach();
         let placement = Placement::new(to_node);
+        let spool = Spool::make()?;
         let submitter = Submitter::new(
             placement.clone(),
             credentials,
             process::processors(),
             process::platform(),
-            spool()?,
+            spool.0.clone(),
         )?;
         executor::spawn(async move { placement.listen(from_node).await }).detach();
         while let Some(client) = next_descriptor(&broker).await? {
@@ -62,11 +63,22 @@ pub fn run() -> Result<(), Box<dyn Error + Send + Sync>> {
     })
 }
 
-/// Where archives are unpacked: a directory that only this user can reach.
-fn spool() -> io::Result<PathBuf> {
-    Ok(nix::unistd::mkdtemp(
-        &std::env::temp_dir().join("ice-agent-XXXXXX"),
-    )?)
+/// Where archives are unpacked: a directory that only this user can reach, gone with the agent.
+struct Spool(PathBuf);
+
+impl Spool {
+    fn make() -> io::Result<Self> {
+        let name = std::env::temp_dir().join("ice-agent-XXXXXX");
+        Ok(Self(nix::unistd::mkdtemp(&name)?))
+    }
+}
+
+impl Drop for Spool {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_dir_all(&self.0) {
+            log::warn!("remove {}: {error}", self.0.display());
+        }
+    }
 }
 
 /// The next descriptor that the broker passes; none when it is gone.

@@ -108,10 +108,17 @@ impl Broker {
         self.agents
             .retain(|_, agent| !matches!(agent.child.try_wait(), Ok(Some(_)) | Err(_)));
         if let Some(agent) = self.agents.get(&who.uid()) {
-            if pass(&agent.line, b"C", &client).is_ok() {
-                return Ok(());
+            match pass(&agent.line, b"C", &client) {
+                // Full: its user has stopped it, or asks too much of it. That is his own loss.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(error),
+                Err(_) => {}
+                Ok(()) => return Ok(()),
             }
-            self.agents.remove(&who.uid());
+            // It is about to end. Nobody would ask for its status after this.
+            if let Some(mut agent) = self.agents.remove(&who.uid()) {
+                agent.child.kill()?;
+                agent.child.wait()?;
+            }
         }
         if self.agents.len() >= AGENTS_MAX {
             return Err(io::Error::other(format!(
@@ -167,7 +174,8 @@ fn spawn(mut command: Command) -> io::Result<Started> {
     Ok(Started { child, line: ours })
 }
 
-/// Sends `bytes` and a descriptor.
+/// Sends `bytes` and a descriptor. Never waits: an agent that does not listen, which its user can
+/// bring about, must not hold up the others.
 fn pass(line: &OwnedFd, bytes: &[u8], descriptor: &impl AsRawFd) -> io::Result<()> {
     let descriptors = [descriptor.as_raw_fd()];
     let rights = [ControlMessage::ScmRights(&descriptors)];
@@ -175,7 +183,7 @@ fn pass(line: &OwnedFd, bytes: &[u8], descriptor: &impl AsRawFd) -> io::Result<(
         line.as_raw_fd(),
         &[IoSlice::new(bytes)],
         &rights,
-        MsgFlags::MSG_NOSIGNAL,
+        MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT,
         None,
     )?;
     Ok(())

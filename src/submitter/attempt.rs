@@ -6,6 +6,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -56,6 +57,8 @@ pub struct Prepared<'a> {
     pub contents: &'a dyn Contents,
     /// The toolchain, should the worker lack it.
     pub manifest: &'a Manifest,
+    /// The name of the file that the command makes anew; the others it writes in place.
+    pub made_anew: Option<&'a [u8]>,
 }
 
 /// What a worker delivered.
@@ -155,7 +158,7 @@ pub async fn run(
             FromWorker::Failed { failure, detail } => {
                 return Err(Undelivered::Refused { failure, detail });
             }
-            written => delivery.take(written, &prepared.spec).await?,
+            written => delivery.take(written, prepared).await?,
         }
     }
 }
@@ -176,7 +179,12 @@ struct Delivery {
 }
 
 impl Delivery {
-    async fn take(&mut self, message: FromWorker, spec: &JobSpec) -> Result<(), Undelivered> {
+    async fn take(
+        &mut self,
+        message: FromWorker,
+        prepared: &Prepared<'_>,
+    ) -> Result<(), Undelivered> {
+        let spec = &prepared.spec;
         let misbehaves = |what: String| Err(Undelivered::Misbehaves(what));
         match message {
             FromWorker::Output {
@@ -198,8 +206,10 @@ impl Delivery {
             FromWorker::File { path, mode, size } => {
                 self.announce(&path, spec)?;
                 self.file_bytes = self.file_bytes.saturating_add(size);
-                self.files
-                    .push(smol::unblock(move || Pending::create(&path, mode, size)).await?);
+                let name = path.as_path().file_name().map(OsStrExt::as_bytes);
+                let anew = name == prepared.made_anew;
+                let create = move || Pending::create(&path, mode, size, anew);
+                self.files.push(smol::unblock(create).await?);
             }
             FromWorker::Chunk(chunk) => {
                 let data = unpack(chunk)?;

@@ -19,7 +19,7 @@ use super::output;
 use super::placement::{Lease, Placement};
 use super::pool::Pool;
 use super::sources::Sources;
-use crate::args::{self, Invocation, Plan, Verdict};
+use crate::args::{self, Family, Invocation, Plan, Stage, Verdict};
 use crate::id::{AbsPath, Bytes, Digest, JobId, RequestId};
 use crate::key::Credentials;
 use crate::message::{
@@ -348,6 +348,7 @@ impl Submitter {
             entries: &inputs.entries,
             contents: &contents,
             manifest: &toolchain.manifest,
+            made_anew: made_anew(plan),
         };
         let address = lease.grant().address;
         let mut warm = self.pool.take(address).await?;
@@ -385,6 +386,13 @@ impl Contents for JobContents<'_> {
 fn archive(call: &Call) -> Option<&Bytes> {
     call.variable("ICECC_VERSION")
         .filter(|value| !value.is_empty())
+}
+
+/// The name of the file that the compiler makes anew: an assembler and clang do not write over what
+/// is there.
+fn made_anew(plan: &Plan) -> Option<&[u8]> {
+    let anew = plan.stage == Stage::Object || plan.family == Family::Clang;
+    anew.then(|| base_name(&plan.output))
 }
 
 fn base_name(path: &[u8]) -> &[u8] {

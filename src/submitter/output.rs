@@ -24,8 +24,9 @@ pub struct Pending {
 }
 
 impl Pending {
-    /// Begins the file `place` of `size` bytes, to have the permission bits `mode`.
-    pub fn create(place: &AbsPath, mode: u32, size: u64) -> io::Result<Self> {
+    /// Begins the file `place` of `size` bytes, to have the permission bits `mode`; or those of
+    /// the file that is there, unless the compiler would make it `anew`.
+    pub fn create(place: &AbsPath, mode: u32, size: u64, anew: bool) -> io::Result<Self> {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         let place = place.as_path().to_owned();
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -36,9 +37,12 @@ impl Pending {
             .create_new(true)
             .mode(0o600)
             .open(&temporary)?;
-        // A file that is written in place keeps its mode, whatever the umask is by now.
-        let mode =
-            fs::metadata(&place).map_or(mode, |old| if old.is_file() { old.mode() } else { mode });
+        // A file that is written in place keeps its mode, whatever the umask is by now. An assembler
+        // removes what is there, but an empty file, which somebody may have made for it.
+        let mode = match fs::metadata(&place) {
+            Ok(old) if old.is_file() && (!anew || old.len() == 0) => old.mode(),
+            _ => mode,
+        };
         Ok(Self {
             file,
             temporary,
@@ -155,25 +159,50 @@ mod tests {
     fn a_file_appears_whole_or_not_at_all() {
         let directory = tempfile::tempdir().unwrap();
         let path = place(directory.path(), "a.o");
-        let mut pending = Pending::create(&path, 0o640, 4).unwrap();
+        let mut pending = Pending::create(&path, 0o640, 4, true).unwrap();
         pending.write(b"ab").unwrap();
         assert!(!path.as_path().exists());
         drop(pending);
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
 
-        let mut pending = Pending::create(&path, 0o640, 4).unwrap();
+        let mut pending = Pending::create(&path, 0o640, 4, true).unwrap();
         pending.write(b"abcd").unwrap();
         assert!(pending.write(b"e").is_err(), "more than announced");
         drop(pending);
-        let short = Pending::create(&path, 0o640, 4).unwrap();
+        let short = Pending::create(&path, 0o640, 4, true).unwrap();
         assert!(short.commit().is_err(), "fewer than announced");
 
-        let mut pending = Pending::create(&path, 0o640, 4).unwrap();
+        let mut pending = Pending::create(&path, 0o640, 4, true).unwrap();
         pending.write(b"abcd").unwrap();
         pending.commit().unwrap();
         assert_eq!(fs::read(path.as_path()).unwrap(), b"abcd");
         assert_eq!(fs::metadata(path.as_path()).unwrap().mode() & 0o7777, 0o640);
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_file_keeps_its_mode_unless_it_is_made_anew() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = place(directory.path(), "a");
+        for (old, anew, expect) in [
+            (None, false, 0o644),
+            (None, true, 0o644),
+            (Some("old"), false, 0o600),
+            (Some("old"), true, 0o644),
+            (Some(""), true, 0o600),
+        ] {
+            if let Some(text) = old {
+                fs::write(path.as_path(), text).unwrap();
+                fs::set_permissions(path.as_path(), PermissionsExt::from_mode(0o600)).unwrap();
+            }
+            Pending::create(&path, 0o644, 0, anew)
+                .unwrap()
+                .commit()
+                .unwrap();
+            let mode = fs::metadata(path.as_path()).unwrap().mode() & 0o7777;
+            assert_eq!(mode, expect, "{old:?} {anew}");
+            fs::remove_file(path.as_path()).unwrap();
+        }
     }
 
     #[test]

@@ -318,6 +318,13 @@ impl Build {
         assert_eq!(said, "", "nothing is said that the compiler does not say");
         self.project.assert_built(&self.directory);
         let jobs = joblog::read(&self.log);
+        let mut files: Vec<_> = jobs.iter().map(|job| job.file.as_deref()).collect();
+        files.sort_unstable();
+        let units = self.project.units().iter().map(|unit| Some(unit.as_str()));
+        // The client knows no file when there is no daemon to tell it.
+        if files[0].is_some() {
+            assert_eq!(files, units.collect::<Vec<_>>());
+        }
         assert_eq!(jobs.len(), self.project.count(), "{jobs:#?}");
         jobs
     }

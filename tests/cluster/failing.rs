@@ -3,6 +3,7 @@
 
 use std::io::Write;
 use std::net::{TcpStream, UdpSocket};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::cluster::{Build, Cluster, Shape, Worker, two_workers};
@@ -111,6 +112,49 @@ fn a_job_survives_that_its_workers_cable_is_pulled() {
     assert_went_elsewhere(&cluster, busy, build);
 }
 
+#[test]
+fn a_build_survives_that_its_scheduler_hangs() {
+    let Some(cluster) = cluster() else { return };
+    let build = make_slowly(&cluster);
+    cluster.busy_worker();
+    cluster.scheduler.freeze();
+    let jobs = build.finish(PATIENCE);
+    joblog::assert_places(&jobs, &["no-node"]);
+    cluster.scheduler.thaw();
+    cluster.wait_for_nodes(3);
+    let jobs = cluster.make("afterwards", few()).finish(PATIENCE);
+    joblog::assert_places(&jobs, &[]);
+}
+
+#[test]
+fn a_build_survives_that_its_own_cable_is_pulled() {
+    let Some(cluster) = cluster() else { return };
+    let build = make_slowly(&cluster);
+    cluster.busy_worker();
+    cluster.submitter.host.unplug();
+    let jobs = build.finish(PATIENCE);
+    joblog::assert_places(&jobs, &["no-node", "nodes-failed"]);
+    assert!(jobs.iter().any(|job| !job.is_remote()), "{jobs:#?}");
+    wait_until("the workers let go", BOUND, || {
+        !cluster.workers.iter().any(|worker| worker.runs("cc1"))
+    });
+}
+
+#[test]
+fn a_daemon_that_hangs_costs_each_call_a_second() {
+    let Some(cluster) = cluster() else { return };
+    cluster.submitter.freeze();
+    let jobs = cluster.make("hung", few()).finish(PATIENCE);
+    joblog::assert_places(&jobs, &["silent-daemon"]);
+    for job in &jobs {
+        assert!((1000..4000).contains(&job.wall_ms), "{job:?}");
+    }
+    cluster.submitter.thaw();
+    cluster.wait_for_nodes(3);
+    let jobs = cluster.make("awake", few()).finish(PATIENCE);
+    joblog::assert_places(&jobs, &[]);
+}
+
 /// The failure of the worker `busy` is noticed, and its jobs are compiled by the other one.
 fn assert_went_elsewhere(cluster: &Cluster, busy: usize, build: Build) {
     let name = &cluster.workers[busy].name;
@@ -169,6 +213,57 @@ fn a_worker_that_cannot_run_the_toolchain_costs_nothing_but_time() {
     joblog::assert_places(&jobs, &[]);
     assert_eq!(joblog::by_node(&jobs), [("w2", jobs.len())].into());
     cluster.workers[0].wait_for_word("execute the job's program");
+}
+
+#[test]
+fn a_worker_whose_cache_was_spoiled_fetches_it_anew() {
+    let Some(mut cluster) = cluster() else { return };
+    let jobs = cluster.make("before", few()).finish(PATIENCE);
+    joblog::assert_places(&jobs, &[]);
+    for worker in &mut cluster.workers {
+        worker.kill();
+        let spoiled = spoil(&worker.directory.join("cache"));
+        assert!(spoiled > 0, "{}: nothing was kept", worker.name);
+        worker.restart();
+    }
+    cluster.wait_for_nodes(3);
+    let jobs = cluster.make("after", few()).finish(PATIENCE);
+    joblog::assert_places(&jobs, &[]);
+    for worker in &cluster.workers {
+        worker.wait_for_word("was spoiled");
+    }
+}
+
+/// Overwrites the middle of every large file below `directory`, as a dying disk may; says how many.
+fn spoil(directory: &Path) -> usize {
+    use std::os::unix::fs::FileExt;
+    let mut spoiled = 0;
+    for entry in std::fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        let found = std::fs::symlink_metadata(&path).unwrap();
+        if found.is_dir() {
+            spoiled += spoil(&path);
+        } else if found.len() > 1 << 20 {
+            let file = std::fs::File::options().write(true).open(&path).unwrap();
+            file.write_all_at(&[0xcc; 4096], found.len() / 2).unwrap();
+            spoiled += 1;
+        }
+    }
+    spoiled
+}
+
+#[test]
+fn a_worker_that_loses_its_cache_while_it_runs_costs_nothing_but_time() {
+    let Some(cluster) = cluster() else { return };
+    let jobs = cluster.make("before", few()).finish(PATIENCE);
+    joblog::assert_places(&jobs, &[]);
+    for worker in &cluster.workers {
+        std::fs::remove_dir_all(worker.directory.join("cache")).unwrap();
+    }
+    // New files can't be kept any more.
+    let jobs = cluster.make("after", slow()).finish(PATIENCE);
+    println!("{jobs:#?}");
+    joblog::assert_places(&jobs, &["no-node", "nodes-failed"]);
 }
 
 #[test]
@@ -355,6 +450,31 @@ fn five_hundred_jobs_at_once_are_an_ordinary_load() {
     wait_until("the clients are forgotten", BOUND, || {
         open_descriptors(pid) < 100
     });
+}
+
+#[test]
+fn a_daemon_that_may_open_few_files_loses_no_job() {
+    let Some(mut cluster) = cluster() else { return };
+    static SOME: std::sync::OnceLock<Project> = std::sync::OnceLock::new();
+    let project = SOME.get_or_init(|| small(120));
+    cluster.submitter.kill();
+    let wrapper = ["prlimit", "--nofile=64:64"];
+    cluster.submitter = cluster
+        .ground
+        .start("sub", &["daemon", "-m", "0"], &wrapper);
+    cluster.wait_for_nodes(3);
+    let build = cluster.make_with("crowded", project, cluster.ground.user, |command| {
+        let compiler = cluster.called_by_word("gcc");
+        command.arg(format!("CC={compiler}")).arg("-j120");
+    });
+    let jobs = build.finish(PATIENCE);
+    let words: std::collections::BTreeSet<&str> = jobs.iter().map(JobLine::word).collect();
+    println!("{words:?}");
+    let jobs = cluster.make("alone", few()).finish(PATIENCE);
+    assert!(
+        jobs.iter().any(JobLine::is_remote),
+        "it recovers: {jobs:#?}"
+    );
 }
 
 fn peak_memory_kib(pid: i32) -> u64 {

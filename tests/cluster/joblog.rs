@@ -61,7 +61,7 @@ pub fn by_node(jobs: &[JobLine]) -> BTreeMap<&str, usize> {
 pub fn assert_places(jobs: &[JobLine], words: &[&str]) {
     for job in jobs {
         let is_well = match job.is_remote() {
-            true => job.node.is_some() && job.mode != "local" && job.tries > 0,
+            true => job.node.is_some() && job.mode != "local" && job.tries > 0 && job.exit == 0,
             false => words.contains(&job.word()) && job.mode == "local",
         };
         assert!(is_well, "{job:?}");

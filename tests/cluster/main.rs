@@ -6,10 +6,14 @@
 
 mod builds;
 mod cluster;
+mod compiles;
+mod edits;
 mod failing;
 mod joblog;
+mod keys;
 mod netns;
 mod node;
 mod project;
 mod tree;
+mod users;
 mod wait;

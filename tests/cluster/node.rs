@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -96,6 +97,11 @@ impl Node {
             .stderr(log)
             .process_group(0);
         self.user.become_in(&mut command, &self.directory);
+        // The processes of several users leave their things here when they are killed.
+        let temporary = self.directory.join("tmp");
+        fs::create_dir_all(&temporary).expect("make a directory");
+        fs::set_permissions(&temporary, fs::Permissions::from_mode(0o1777)).expect("open it");
+        command.env("TMPDIR", temporary);
         let child = self.host.enter(|| command.spawn());
         self.child = Some(child.expect("start ice"));
     }

@@ -107,6 +107,7 @@ impl Project {
         files: BTreeMap<String, Vec<u8>>,
         is_unit: impl Fn(&str) -> bool,
     ) -> Self {
+        // In order, since the map is.
         let units: Vec<String> = files.keys().filter(|path| is_unit(path)).cloned().collect();
         assert!(!units.is_empty(), "there is nothing to compile");
         Self {
@@ -116,6 +117,11 @@ impl Project {
             files,
             plain: OnceLock::new(),
         }
+    }
+
+    /// The files that are compiled, in order.
+    pub fn units(&self) -> &[String] {
+        &self.units
     }
 
     /// How many objects there will be.
