@@ -43,11 +43,6 @@ pub fn running(root: i32, command: &str) -> Vec<i32> {
     descendants(root).into_iter().filter(lives).collect()
 }
 
-/// Whether there is such a process, and not only its status that nobody has asked for.
-pub fn is_alive(pid: i32) -> bool {
-    process(pid).is_some_and(|process| process.state != 'Z')
-}
-
 /// Kills a process; one that is gone is no matter.
 pub fn kill(pid: i32) {
     let _ = signal::kill(Pid::from_raw(pid), Signal::SIGKILL);
