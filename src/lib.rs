@@ -83,6 +83,7 @@ pub mod connection;
 pub mod daemon;
 pub mod dictionary;
 pub mod discover;
+pub mod executor;
 pub mod frame;
 pub mod id;
 pub mod include;

@@ -380,7 +380,7 @@ fn boost_is_scanned_whole() {
         program: "g++",
         family: Family::Gcc,
     };
-    let list = compiler.search(&space, &[]);
+    let list = compiler.search(&space, &["-I.".to_owned()]);
     let cwd = space.cwd();
     let request = ScanRequest {
         main: b"main.cc",
@@ -389,7 +389,7 @@ fn boost_is_scanned_whole() {
     };
     let scan = Scanner::new(Limits::default()).scan(&request).unwrap();
     let output = Command::new("g++")
-        .args(["-M", "main.cc"])
+        .args(["-I.", "-M", "main.cc"])
         .current_dir(space.root())
         .output()
         .unwrap();

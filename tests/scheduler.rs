@@ -46,7 +46,7 @@ impl Scheduler {
         .expect("a port for the scheduler");
         let address = server.address();
         let (stop, stopped) = channel::bounded::<()>(1);
-        let task = smol::spawn(async move {
+        let task = in_background(async move {
             let stop = async {
                 stopped.recv().await.ok();
             };
@@ -112,7 +112,7 @@ impl Node {
         Self {
             commands,
             events,
-            _link: smol::spawn(link::run(config, received, tell)),
+            _link: in_background(link::run(config, received, tell)),
         }
     }
 
@@ -144,6 +144,15 @@ impl Node {
     fn say(&self, command: LinkCommand) {
         self.commands.try_send(command).unwrap();
     }
+}
+
+/// Starts a task of its own, on a thread that runs the process's tasks while a test waits.
+fn in_background<T: Send + 'static>(task: impl Future<Output = T> + Send + 'static) -> Task<T> {
+    static RUNNING: std::sync::Once = std::sync::Once::new();
+    RUNNING.call_once(|| {
+        std::thread::spawn(|| ice::executor::block_on(smol::future::pending::<()>()));
+    });
+    ice::executor::spawn(task)
 }
 
 fn key() -> Credentials {

@@ -48,6 +48,7 @@ const LAYERS: [(&str, &[&str]); 5] = [
         &[
             "connection",
             "discover",
+            "executor",
             "include",
             "include/watch",
             "key",

@@ -26,7 +26,7 @@ use crate::masquerade::{self, Language};
 use crate::message::CallKind;
 use crate::scheduler::ServerConfig;
 use crate::toolchain::archive::{self, Compression};
-use crate::{daemon, discover, names, sandbox, scheduler, signal, status};
+use crate::{daemon, discover, executor, names, sandbox, scheduler, signal, status};
 
 /// What a role returns: it has said all it has to say, or this is to be said.
 type Done = Result<(), Failure>;
@@ -93,7 +93,7 @@ fn settle(process: &ProcessConfig) -> Done {
 fn scheduler(config: SchedulerConfig) -> Done {
     let credentials = Credentials::of(&config.cluster, true)?;
     let stops = signal::stops()?;
-    smol::block_on(scheduler::serve(
+    executor::block_on(scheduler::serve(
         ServerConfig {
             port: config.port,
             netname: config.cluster.netname,
@@ -110,7 +110,7 @@ fn scheduler(config: SchedulerConfig) -> Done {
 fn status(config: StatusConfig) -> Done {
     let credentials = Credentials::of(&config.cluster, false)?;
     let netname = config.cluster.netname;
-    let text = smol::block_on(async {
+    let text = executor::block_on(async {
         let address = find_scheduler(config.scheduler, &credentials, &netname).await?;
         status::status(address, &credentials, config.json)
             .await

@@ -15,6 +15,7 @@ use smol::channel::{Receiver, Sender};
 use smol::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::process::{self, Start};
+use crate::executor;
 use crate::frame::{self, Decoder};
 use crate::message::{FromNode, MESSAGE_BYTES_MAX, ToNode};
 use crate::submitter::job::Submitter;
@@ -27,7 +28,7 @@ pub fn run() -> Result<(), Box<dyn Error + Send + Sync>> {
     nix::sys::prctl::set_dumpable(false)?;
     process::prepare();
     let broker = Async::new(io::stdin().as_fd().try_clone_to_owned()?)?;
-    smol::block_on(async {
+    executor::block_on(async {
         let Start {
             credentials,
             mut descriptors,
@@ -38,7 +39,7 @@ pub fn run() -> Result<(), Box<dyn Error + Send + Sync>> {
         let node = Async::new(UnixStream::from(node))?;
         let (to_node, outgoing) = smol::channel::unbounded();
         let (incoming, from_node) = smol::channel::unbounded();
-        smol::spawn(async move {
+        executor::spawn(async move {
             let result = smol::future::try_zip(speak(&node, outgoing), hear(&node, incoming)).await;
             log::warn!("the node is gone: {:?}", result.err());
         })
@@ -52,11 +53,11 @@ pub fn run() -> Result<(), Box<dyn Error + Send + Sync>> {
             process::platform(),
             spool.0.clone(),
         )?;
-        smol::spawn(async move { placement.listen(from_node).await }).detach();
+        executor::spawn(async move { placement.listen(from_node).await }).detach();
         while let Some(client) = next_descriptor(&broker).await? {
             let submitter = submitter.clone();
             let client = Async::new(UnixStream::from(client))?;
-            smol::spawn(async move { submitter.serve(client).await }).detach();
+            executor::spawn(async move { submitter.serve(client).await }).detach();
         }
         Ok(())
     })

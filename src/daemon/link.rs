@@ -13,6 +13,7 @@ use crate::connection::{self, Connection, ConnectionError};
 use crate::daemon::session::{Input, Output, Session};
 pub use crate::daemon::session::{LinkCommand, LinkEvent};
 use crate::discover;
+use crate::executor;
 use crate::id::Time;
 use crate::key::Credentials;
 use crate::message::{FromScheduler, Login, ToScheduler};
@@ -152,7 +153,9 @@ impl Link {
         outputs.reverse();
         while let Some(output) = outputs.pop() {
             match output {
-                Output::Connect => self.attempt = Some(smol::spawn(connect(self.config.clone()))),
+                Output::Connect => {
+                    self.attempt = Some(executor::spawn(connect(self.config.clone())))
+                }
                 Output::Disconnect => self.wire = None,
                 Output::Tell(event) => {
                     // A daemon that no longer listens is about to close the commands, too.
@@ -184,8 +187,8 @@ impl Wire {
             inbox,
             outbox,
             _tasks: [
-                smol::spawn(read(receiver, inward.clone())),
-                smol::spawn(write(sender, outgoing, inward)),
+                executor::spawn(read(receiver, inward.clone())),
+                executor::spawn(write(sender, outgoing, inward)),
             ],
         }
     }

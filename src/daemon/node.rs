@@ -10,6 +10,7 @@ use smol::channel::{self, Receiver, Sender};
 
 use super::link::{LinkCommand, LinkEvent};
 use super::slots::{Admission, Claim, Slots};
+use crate::executor;
 use crate::id::{Digest, LeaseId, NodeId, RequestId};
 use crate::message::{FromNode, Grant, NodeState, Outcome, OwnNode, ToNode};
 
@@ -97,7 +98,7 @@ impl Node {
         let (to_submitter, from_node) = channel::unbounded();
         let events = self.events.clone();
         let _ = events.try_send(Event::Opened(port, to_submitter));
-        smol::spawn(async move {
+        executor::spawn(async move {
             while let Ok(message) = from_submitter.recv().await {
                 let _ = events.try_send(Event::From(port, message));
             }

@@ -18,6 +18,7 @@ use super::agent;
 use super::link::{self, LinkConfig};
 use super::node::Node;
 use crate::config::DaemonConfig;
+use crate::executor;
 use crate::id::Digest;
 use crate::key::{ClusterKey, Credentials};
 use crate::message::Login;
@@ -56,7 +57,7 @@ pub fn run_alone(config: DaemonConfig) -> Result<(), Failure> {
     let listener = Async::new(listen_unix(&config.socket)?)?;
     fs::set_permissions(&config.socket, fs::Permissions::from_mode(0o600))?;
     let stops = crate::signal::stops()?;
-    let result = smol::block_on(async {
+    let result = executor::block_on(async {
         let node = start(&config, &credentials).await?;
         let (to_node, from_node) = node.open();
         let placement = Placement::new(to_node);
@@ -67,8 +68,8 @@ pub fn run_alone(config: DaemonConfig) -> Result<(), Failure> {
             platform(),
             config.cache_dir.join("archives"),
         )?;
-        smol::spawn(async move { placement.listen(from_node).await }).detach();
-        smol::spawn(accept_clients(listener, submitter)).detach();
+        executor::spawn(async move { placement.listen(from_node).await }).detach();
+        executor::spawn(accept_clients(listener, submitter)).detach();
         log::info!("clients connect at {}", config.socket.display());
         let _ = stops.recv().await;
         Ok(())
@@ -83,13 +84,13 @@ pub fn run_below_broker(config: DaemonConfig) -> Result<(), Failure> {
     // The key is in this process; nobody else who runs as this user may look at it.
     nix::sys::prctl::set_dumpable(false)?;
     let broker = Async::new(io::stdin().as_fd().try_clone_to_owned()?)?;
-    smol::block_on(async {
+    executor::block_on(async {
         let Start { credentials, .. } = hear_start(&broker).await?;
         let node = start(&config, &credentials).await?;
         while let Some(line) = agent::next_descriptor(&broker).await? {
             let (to_node, from_node) = node.open();
             let line = Async::new(UnixStream::from(line))?;
-            smol::spawn(agent::attend(line, to_node, from_node)).detach();
+            executor::spawn(agent::attend(line, to_node, from_node)).detach();
         }
         Ok(())
     })
@@ -165,7 +166,7 @@ async fn accept_clients(listener: Async<UnixListener>, submitter: Arc<Submitter>
                 let who = getsockopt(&client, sockopt::PeerCredentials).map(|who| who.uid());
                 if who == Ok(owner) {
                     let submitter = submitter.clone();
-                    smol::spawn(async move { submitter.serve(client).await }).detach();
+                    executor::spawn(async move { submitter.serve(client).await }).detach();
                 }
             }
             Err(error) => {
@@ -200,7 +201,7 @@ async fn start(config: &DaemonConfig, credentials: &Credentials) -> Result<Node,
     let (commands, link_commands) = smol::channel::unbounded();
     let (link_sender, link_events) = smol::channel::unbounded();
     let (node, dispatcher) = Node::new(slots, config.loopback, commands, link_events);
-    smol::spawn(dispatcher).detach();
+    executor::spawn(dispatcher).detach();
 
     let worker = if config.no_remote || slots == 0 {
         Err("it was started so (--no-remote, or no slots)".to_owned())
@@ -230,7 +231,7 @@ async fn start(config: &DaemonConfig, credentials: &Credentials) -> Result<Node,
         credentials: credentials.clone(),
         login,
     };
-    smol::spawn(link::run(link, link_commands, link_sender)).detach();
+    executor::spawn(link::run(link, link_commands, link_sender)).detach();
     Ok(node)
 }
 
@@ -293,7 +294,7 @@ async fn start_worker(
         limits,
         fetching: smol::lock::Mutex::new(()),
     };
-    smol::spawn(crate::worker::server::serve(
+    executor::spawn(crate::worker::server::serve(
         listener,
         Arc::new(worker),
         credentials.clone(),

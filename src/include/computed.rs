@@ -734,7 +734,7 @@ mod tests {
             ("#define F(a, ...) __VA_ARGS__", "F(1, <x.h>)", "<x.h>"),
             ("#define F(a, b...) <a.h> , ## b", "F(y)", "<y.h>"),
             ("#define F(...) __VA_OPT__(<y.h>)", "F(1)", "<y.h>"),
-            (&pp.to_string(), "STR(linux/x.h)", "\"1/x.h\" \"linux/x.h\""),
+            (pp, "STR(linux/x.h)", "\"1/x.h\" \"linux/x.h\""),
         ] {
             assert_eq!(names(text, operand), expect, "{text:?} {operand:?}");
         }

@@ -7,8 +7,9 @@
 //! finds what it would find here, as long as the *first* match of every lookup is among it.
 //!
 //! [`directives`] reads one file's text, [`search`] the compiler's own words about where it looks,
-//! [`computed`] expands macros in `#include`s, [`places`] remembers what stands where, [`graph`]
-//! walks, [`watch`] is the only file here that touches a disk.
+//! [`computed`] expands macros in `#include`s, ([`macros`] and [`harvest`] help),
+//! [`places`] remembers what stands where, [`graph`] what includes what, `walk` goes through it, and
+//! [`watch`] is the only file here that touches a disk.
 
 pub mod computed;
 pub mod directives;
@@ -16,9 +17,13 @@ pub mod graph;
 pub mod harvest;
 pub mod macros;
 pub mod places;
+mod reach;
+pub mod request;
 pub mod search;
+mod walk;
 pub mod watch;
 
-pub use graph::{Decline, EntryNumber, Family, Forced, Graph, Language, Listed, Scan, ScanRequest};
+pub use graph::Graph;
+pub use request::{Decline, EntryNumber, Family, Forced, Language, Listed, Scan, ScanRequest};
 pub use search::SearchList;
 pub use watch::{Limits, Scanner};

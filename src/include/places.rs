@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::id::{AbsPath, Bytes, Digest};
-use crate::include::graph::{Decline, EntryNumber, Listed};
+use crate::include::request::{Decline, EntryNumber, Listed};
 use crate::message::{Entry, EntryKind, Mtime};
 
 /// Symlinks on one path, at most; as Linux.

@@ -22,8 +22,9 @@ use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, WatchDescriptor};
 use nix::sys::statfs::{fstatfs, statfs};
 
 use crate::id::{AbsPath, Bytes, Digest};
-use crate::include::graph::{Decline, Graph, Scan, ScanRequest};
+use crate::include::graph::Graph;
 use crate::include::places::{Changes, Content, Disk, Kind, Stamp, WatchNumber};
+use crate::include::request::{Decline, Scan, ScanRequest};
 use crate::message::Mtime;
 
 /// A directory with more names is asked name by name.

@@ -17,6 +17,7 @@ use smol::{Async, Task, Timer};
 
 use crate::connection::{Connection, ConnectionError, Receiver, Sender};
 use crate::discover;
+use crate::executor;
 use crate::id::Time;
 use crate::key::Credentials;
 use crate::message::{FromScheduler, ToScheduler};
@@ -112,12 +113,12 @@ impl Server {
         let answers = discovery.map(|socket| {
             let key = config.credentials.datagram_key();
             let netname = config.netname.clone();
-            smol::spawn(async move {
+            executor::spawn(async move {
                 discover::answer(&socket, &key, &netname, address.port()).await;
             })
         });
         let credentials = config.credentials.clone();
-        let door = smol::spawn(admit(listener, credentials, inputs.clone()));
+        let door = executor::spawn(admit(listener, credentials, inputs.clone()));
         Dispatcher::new(&config.netname, inputs)
             .run(received, stop)
             .await;
@@ -158,7 +159,7 @@ async fn admit(
                     greetings.pop_first();
                 }
                 let greeting = greet(stream, from, credentials.clone(), inputs.clone());
-                greetings.insert(next, smol::spawn(greeting));
+                greetings.insert(next, executor::spawn(greeting));
                 next += 1;
             }
             Err(error) => {
@@ -325,8 +326,8 @@ impl Dispatcher {
             from,
             node: None,
             outbox,
-            writer: smol::spawn(write(id, sender, outgoing, self.inputs.clone())),
-            _reader: smol::spawn(read(id, receiver, patience, self.inputs.clone())),
+            writer: executor::spawn(write(id, sender, outgoing, self.inputs.clone())),
+            _reader: executor::spawn(read(id, receiver, patience, self.inputs.clone())),
         };
         self.peers.insert(id, peer);
         self.event(match first {
@@ -392,7 +393,7 @@ impl Dispatcher {
         let farewell = peer.writer.or(async {
             Timer::after(FAREWELL).await;
         });
-        smol::spawn(farewell).detach();
+        executor::spawn(farewell).detach();
     }
 }
 

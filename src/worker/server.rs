@@ -12,6 +12,7 @@ use super::conversation;
 use super::job::{self, Worker};
 use crate::connection::{Connection, ConnectionError, Receiver};
 use crate::dictionary::Decoder;
+use crate::executor;
 use crate::key::Credentials;
 use crate::message::{Failure, FromWorker, ToWorker};
 
@@ -44,7 +45,7 @@ pub async fn serve(listener: Async<TcpListener>, worker: Arc<Worker>, credential
         }
         let (worker, credentials) = (worker.clone(), credentials.clone());
         let counted = Counted::new(count.clone());
-        smol::spawn(async move {
+        executor::spawn(async move {
             let _counted = counted;
             if let Err(error) = converse(stream, &worker, &credentials).await {
                 log::info!("{peer}: {error}");
