@@ -3,9 +3,13 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
+
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
 
 use tempfile::TempDir;
 
@@ -78,7 +82,7 @@ impl Ground {
         // An ordinary user must get to his files in it, and to the program.
         fs::set_permissions(&directory, fs::Permissions::from_mode(0o755)).unwrap();
         let ice = directory.join("ice");
-        fs::copy(env!("CARGO_BIN_EXE_ice"), &ice).unwrap();
+        copy(Path::new(env!("CARGO_BIN_EXE_ice")), &ice);
         let ground = Self {
             network,
             directory,
@@ -258,7 +262,8 @@ impl Cluster {
             .env("ICE_JOB_LOG", &log)
             .current_dir(&directory)
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+            .stderr(Stdio::piped())
+            .process_group(0);
         adapt(&mut command);
         let child = self.here(|| command.spawn()).unwrap();
         Build {
@@ -298,6 +303,17 @@ impl Build {
         });
     }
 
+    /// Interrupts `make` and everything that it has started, as Ctrl-C does.
+    pub fn interrupt(&self) {
+        let group = Pid::from_raw(self.child.id() as i32);
+        killpg(group, Signal::SIGINT).expect("it runs");
+    }
+
+    /// Waits for its end, good or bad.
+    pub fn end(self, bound: Duration) -> ExitStatus {
+        output_within("an interrupted make", bound, self.child).status
+    }
+
     /// Whether `make` has ended.
     pub fn is_done(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(Some(_)) | Err(_))
@@ -328,4 +344,15 @@ impl Build {
         assert_eq!(jobs.len(), self.project.count(), "{jobs:#?}");
         jobs
     }
+}
+
+/// Copies a program, in place of what is there. Another process writes it: a descriptor of ours could
+/// be inherited by what another test is just starting, and then the program would be busy.
+pub fn copy(from: &Path, to: &Path) {
+    let mut command = Command::new("cp");
+    let status = command
+        .arg("--remove-destination")
+        .args([from, to])
+        .status();
+    assert!(status.unwrap().success());
 }

@@ -229,6 +229,8 @@ fn a_worker_whose_cache_was_spoiled_fetches_it_anew() {
     cluster.wait_for_nodes(3);
     let jobs = cluster.make("after", few()).finish(PATIENCE);
     joblog::assert_places(&jobs, &[]);
+    // Nor is a connection that was kept taken for the worker's death.
+    assert_eq!(retried(&jobs), 0, "{jobs:#?}");
     for worker in &cluster.workers {
         worker.wait_for_word("was spoiled");
     }
@@ -422,6 +424,26 @@ fn a_killed_client_takes_its_job_with_it_and_leaves_nothing() {
         let left = crate::project::read_tree(&directory.join("out"));
         assert!(left.is_empty(), "{signal}: {:?}", left.keys());
     }
+}
+
+#[test]
+fn an_interrupted_build_leaves_nothing_half_done() {
+    let Some(cluster) = cluster() else { return };
+    let build = make_slowly(&cluster);
+    cluster.busy_worker();
+    // As a terminal does it: everybody gets the signal.
+    build.interrupt();
+    wait_until("the compilers are gone", NOTICED, || {
+        !cluster.workers.iter().any(|worker| worker.runs("cc1"))
+    });
+    let directory = build.directory.clone();
+    assert!(!build.end(PATIENCE).success());
+    let left = crate::project::read_tree(&directory.join("out"));
+    for (object, bytes) in left {
+        assert!(slow().plain().get(&object) == Some(&bytes), "{object}");
+    }
+    let jobs = cluster.make("again", few()).finish(PATIENCE);
+    joblog::assert_places(&jobs, &[]);
 }
 
 #[test]
