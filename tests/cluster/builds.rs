@@ -1,13 +1,15 @@
 //! Real projects, built on a cluster: everything is compiled elsewhere and comes out as the plain
 //! compiler makes it.
 
+use std::path::Path;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use crate::cluster::{Cluster, two_workers};
 use crate::joblog;
 use crate::netns;
 use crate::node::{ALICE, ROOT, User};
-use crate::project::{Project, leveldb, lua};
+use crate::project::{Project, leveldb, lua, lua_with_debug_information, objects};
 
 /// Far more than a build takes on a machine that others use, too.
 const PATIENCE: Duration = Duration::from_secs(150);
@@ -21,6 +23,38 @@ fn real_projects_are_compiled_elsewhere_with_root_daemons() {
 fn real_projects_are_compiled_elsewhere_with_an_ordinary_users_daemons() {
     build_all(ALICE);
 }
+
+#[test]
+fn debug_information_is_the_compilers_own() {
+    if !netns::possible() {
+        return;
+    }
+    let cluster = Cluster::start(&two_workers(ALICE));
+    for (name, project) in [("gcc", &*GCC), ("clang", &*CLANG)] {
+        if !Path::new("/usr/bin").join(name).exists() {
+            assert!(std::env::var_os("CI").is_none(), "there is no {name}");
+            println!("skipped: there is no {name}");
+            continue;
+        }
+        let build = cluster.make(name, project);
+        let directory = build.directory.clone();
+        let jobs = build.finish_unseen(PATIENCE);
+        joblog::assert_places(&jobs, &[]);
+        assert!(jobs.iter().all(|job| job.mode == "source"), "{jobs:#?}");
+        let ours = objects(&directory);
+        let plain = project.build_plain(&directory);
+        assert_eq!(
+            ours.keys().collect::<Vec<_>>(),
+            plain.keys().collect::<Vec<_>>()
+        );
+        let names = plain.keys();
+        let different: Vec<_> = names.filter(|name| ours[*name] != plain[*name]).collect();
+        assert!(different.is_empty(), "other files by {name}: {different:?}");
+    }
+}
+
+static GCC: LazyLock<Project> = LazyLock::new(|| lua_with_debug_information("gcc"));
+static CLANG: LazyLock<Project> = LazyLock::new(|| lua_with_debug_information("clang"));
 
 fn build_all(user: User) {
     if !netns::possible() {

@@ -3,9 +3,13 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
+
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
 
 use tempfile::TempDir;
 
@@ -13,6 +17,7 @@ use crate::joblog::{self, JobLine};
 use crate::netns::{Host, Network};
 use crate::node::{Node, ROOT, User};
 use crate::project::Project;
+use crate::tree;
 use crate::wait::{BOUND, output_within, wait_until};
 
 /// What a cluster is made of.
@@ -78,7 +83,7 @@ impl Ground {
         // An ordinary user must get to his files in it, and to the program.
         fs::set_permissions(&directory, fs::Permissions::from_mode(0o755)).unwrap();
         let ice = directory.join("ice");
-        fs::copy(env!("CARGO_BIN_EXE_ice"), &ice).unwrap();
+        copy(Path::new(env!("CARGO_BIN_EXE_ice")), &ice);
         let ground = Self {
             network,
             directory,
@@ -178,6 +183,15 @@ impl Cluster {
         self.submitter.directory.join("sock")
     }
 
+    /// The submitter of `user` below the daemon of root.
+    pub fn agent_of(&self, user: User) -> i32 {
+        let all = tree::descendants(self.submitter.pid());
+        let mut of_user = all
+            .into_iter()
+            .filter(|pid| tree::owner(*pid) == Some(user.0));
+        of_user.next().expect("the user has an agent")
+    }
+
     /// Does something on the submitter's machine.
     pub fn here<T: Send>(&self, action: impl FnOnce() -> T + Send) -> T {
         self.submitter.host.enter(action)
@@ -258,7 +272,8 @@ impl Cluster {
             .env("ICE_JOB_LOG", &log)
             .current_dir(&directory)
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+            .stderr(Stdio::piped())
+            .process_group(0);
         adapt(&mut command);
         let child = self.here(|| command.spawn()).unwrap();
         Build {
@@ -298,15 +313,35 @@ impl Build {
         });
     }
 
+    /// Interrupts `make` and everything that it has started, as Ctrl-C does.
+    pub fn interrupt(&self) {
+        let group = Pid::from_raw(self.child.id() as i32);
+        killpg(group, Signal::SIGINT).expect("it runs");
+    }
+
+    /// Waits for its end, good or bad.
+    pub fn end(self, bound: Duration) -> ExitStatus {
+        output_within("an interrupted make", bound, self.child).status
+    }
+
     /// Whether `make` has ended.
     pub fn is_done(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(Some(_)) | Err(_))
     }
 
     /// Waits for its end and checks that it went well: the status, all objects as the plain
-    /// compiler makes them, and a line for each in the job log, which is returned.
+    /// compiler makes them elsewhere, and a line for each in the job log, which is returned.
     #[track_caller]
     pub fn finish(self, bound: Duration) -> Vec<JobLine> {
+        let (project, directory) = (self.project, self.directory.clone());
+        let jobs = self.finish_unseen(bound);
+        project.assert_built(&directory);
+        jobs
+    }
+
+    /// The same, but for the objects.
+    #[track_caller]
+    pub fn finish_unseen(self, bound: Duration) -> Vec<JobLine> {
         let what = format!("make in {}", self.directory.display());
         let output = output_within(&what, bound, self.child);
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -316,7 +351,6 @@ impl Build {
             output.status
         );
         assert_eq!(said, "", "nothing is said that the compiler does not say");
-        self.project.assert_built(&self.directory);
         let jobs = joblog::read(&self.log);
         let mut files: Vec<_> = jobs.iter().map(|job| job.file.as_deref()).collect();
         files.sort_unstable();
@@ -328,4 +362,15 @@ impl Build {
         assert_eq!(jobs.len(), self.project.count(), "{jobs:#?}");
         jobs
     }
+}
+
+/// Copies a program, in place of what is there. Another process writes it: a descriptor of ours could
+/// be inherited by what another test is just starting, and then the program would be busy.
+pub fn copy(from: &Path, to: &Path) {
+    let mut command = Command::new("cp");
+    let status = command
+        .arg("--remove-destination")
+        .args([from, to])
+        .status();
+    assert!(status.unwrap().success());
 }

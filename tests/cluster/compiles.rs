@@ -22,7 +22,7 @@ struct Outcome {
 }
 
 /// The sources that all calls find.
-const SOURCES: [(&str, &str); 6] = [
+const SOURCES: [(&str, &str); 10] = [
     ("good.c", "int good(int n) { return n + 1; }\n"),
     (
         "good.cc",
@@ -35,10 +35,23 @@ const SOURCES: [(&str, &str); 6] = [
         "#include <vector>\nint wrong() { std::vector<int> v; return v.nothing(1, \"2\"); }\n",
     ),
     ("missing.c", "#include \"no such header.h\"\nint missing;\n"),
+    (
+        "shouting.h",
+        "#ifndef TEXT\n#define TEXT \"text\"\n#endif\n",
+    ),
+    (
+        "shouting.c",
+        "#include \"shouting.h\"\nconst char *shout(void) { return TEXT __FILE__; }\n",
+    ),
+    ("dated.c", "const char *date = __DATE__ __TIME__;\n"),
+    (
+        "bytes.c",
+        "__asm__(\".incbin \\\"good.c\\\"\");\nint bytes;\n",
+    ),
 ];
 
 /// The call as a shell has it, and whether it may run elsewhere.
-const CALLS: [(&str, &str); 28] = [
+const CALLS: [(&str, &str); 50] = [
     ("a file without fault", "$CC -c good.c -o out/a.o"),
     ("in C++", "$CXX -c good.cc -o out/a.o"),
     ("without an output", "$CC -O2 -c good.c"),
@@ -102,6 +115,79 @@ const CALLS: [(&str, &str); 28] = [
         "an object with two names",
         "echo old > out/a.o; ln out/a.o out/b.o; $CC -c good.c -o out/a.o",
     ),
+    ("debug information", "$CC -g -O2 -c good.c -o out/a.o"),
+    ("macros in it", "$CC -g3 -c shouting.c -o out/a.o"),
+    (
+        "split debug information",
+        "$CC -g -gsplit-dwarf -c good.c -o out/a.o",
+    ),
+    (
+        "a directory under another name",
+        "ln -s out link; cd link; $CC -g -c ../good.c",
+    ),
+    (
+        "a directory with an untrue name",
+        "PWD=/nowhere; export PWD; $CC -g -c good.c -o out/a.o",
+    ),
+    (
+        "paths that are mapped",
+        "$CC -g -ffile-prefix-map=$(pwd)=/x -c shouting.c -o out/a.o",
+    ),
+    (
+        "an absolute source",
+        "$CC -g -c $(pwd)/good.c -o $(pwd)/out/a.o",
+    ),
+    (
+        "coverage",
+        "$CC --coverage -frandom-seed=1 -c good.c -o out/a.o",
+    ),
+    ("stack usage", "$CC -fstack-usage -c good.c -o out/a.o"),
+    (
+        "steps that are kept",
+        "$CC -save-temps -c good.c -o out/a.o",
+    ),
+    (
+        "dependencies by hand",
+        "$CC -MMD -MP -MF out/x.d -MT a -MQ 'b c' -c shouting.c -o out/a.o",
+    ),
+    (
+        "dependencies past the driver",
+        "$CC -Wp,-MD,out/x.d -c shouting.c -o out/a.o",
+    ),
+    (
+        "a response file",
+        "echo '-DA=1 -c good.c -o out/a.o' > words; $CC @words",
+    ),
+    (
+        "an include by option",
+        "$CC -include shouting.h -c good.c -o out/a.o",
+    ),
+    (
+        "text in a macro",
+        "$CC -DTEXT='\"a  b\\n\"' -c shouting.c -o out/a.o",
+    ),
+    (
+        "a name with a space and no text",
+        "n=$(printf 'a \\377b'); cp good.c \"$n.c\"; $CC -g -c \"$n.c\" -o \"out/$n.o\"",
+    ),
+    (
+        "optimisation across units",
+        "$CC -flto -frandom-seed=1 -O2 -c good.c -o out/a.o",
+    ),
+    (
+        "sections",
+        "$CXX -O2 -ffunction-sections -fPIC -fvisibility=hidden -c good.cc -o out/a.o",
+    ),
+    (
+        "for this very machine",
+        "$CC -O2 -march=native -c good.c -o out/a.o",
+    ),
+    (
+        "a time that is given",
+        "SOURCE_DATE_EPOCH=1 $CC -c dated.c -o out/a.o",
+    ),
+    ("bytes that are included", "$CC -c bytes.c -o out/a.o"),
+    ("an output that is a directory", "$CC -c good.c -o out"),
     ("no output at all", "$CC -c good.c -o /dev/null"),
     ("syntax only", "$CC -fsyntax-only -Wall warning.c"),
     ("standard input", "$CC -xc -c - -o out/a.o < good.c"),

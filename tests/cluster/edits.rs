@@ -1,13 +1,59 @@
 //! Sources and headers that change between two compiles: what is compiled is what is there now.
 
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
-use crate::cluster::{Cluster, two_workers};
+use crate::cluster::{Cluster, copy, two_workers};
 use crate::joblog;
 use crate::netns;
 use crate::node::ALICE;
+
+#[test]
+fn a_compiler_that_is_upgraded_while_the_daemon_runs_is_a_new_toolchain() {
+    if !netns::possible() {
+        return;
+    }
+    let cluster = Cluster::start(&two_workers(ALICE));
+    let home = cluster.home(ALICE);
+    // A compiler finds its parts beside itself.
+    let compiler = home.join("own/bin/gcc");
+    fs::create_dir_all(home.join("own/bin")).unwrap();
+    for parts in ["lib", "libexec"] {
+        std::os::unix::fs::symlink(format!("/usr/{parts}"), home.join("own").join(parts)).unwrap();
+    }
+    let log = home.join("jobs");
+    copy(Path::new("/usr/bin/gcc"), &compiler);
+    let directory = home.join("work");
+    ALICE.make_directory(&directory);
+    fs::write(directory.join("a.c"), "int a;\n").unwrap();
+    let compile = || {
+        let mut command = cluster.ice(ALICE, &["gcc", "-c", "a.c"]);
+        command
+            .env("ICECC_CC", &compiler)
+            .env("ICE_JOB_LOG", &log)
+            .env("ICECC_PREFERRED_HOST", "w1")
+            .current_dir(&directory);
+        let output = cluster.here(|| command.output()).unwrap();
+        assert!(output.status.success(), "{output:?}");
+    };
+    let toolchains = || cluster.workers[0].said().matches("is new here").count();
+    compile();
+    compile();
+    assert_eq!(toolchains(), 1);
+    // Bytes behind the end of a program change nothing but its digest.
+    let upgraded = home.join("upgraded");
+    copy(&compiler, &upgraded);
+    let mut file = fs::File::options().append(true).open(&upgraded).unwrap();
+    file.write_all(b"upgraded").unwrap();
+    // Another process may be starting with this descriptor, and then the file can't be run yet.
+    drop(file);
+    copy(&upgraded, &compiler);
+    compile();
+    assert_eq!(toolchains(), 2);
+    joblog::assert_places(&joblog::read(&log), &[]);
+}
 
 struct Desk<'a> {
     cluster: &'a Cluster,

@@ -229,6 +229,8 @@ fn a_worker_whose_cache_was_spoiled_fetches_it_anew() {
     cluster.wait_for_nodes(3);
     let jobs = cluster.make("after", few()).finish(PATIENCE);
     joblog::assert_places(&jobs, &[]);
+    // Nor is a connection that was kept taken for the worker's death.
+    assert_eq!(retried(&jobs), 0, "{jobs:#?}");
     for worker in &cluster.workers {
         worker.wait_for_word("was spoiled");
     }
@@ -425,16 +427,44 @@ fn a_killed_client_takes_its_job_with_it_and_leaves_nothing() {
 }
 
 #[test]
+fn an_interrupted_build_leaves_nothing_half_done() {
+    let Some(cluster) = cluster() else { return };
+    let build = make_slowly(&cluster);
+    cluster.busy_worker();
+    // As a terminal does it: everybody gets the signal.
+    build.interrupt();
+    wait_until("the compilers are gone", NOTICED, || {
+        !cluster.workers.iter().any(|worker| worker.runs("cc1"))
+    });
+    let directory = build.directory.clone();
+    assert!(!build.end(PATIENCE).success());
+    let left = crate::project::read_tree(&directory.join("out"));
+    for (object, bytes) in left {
+        assert!(slow().plain().get(&object) == Some(&bytes), "{object}");
+    }
+    let jobs = cluster.make("again", few()).finish(PATIENCE);
+    joblog::assert_places(&jobs, &[]);
+}
+
+#[test]
 fn five_hundred_jobs_at_once_are_an_ordinary_load() {
     static MANY: std::sync::OnceLock<Project> = std::sync::OnceLock::new();
-    let Some(cluster) = cluster() else { return };
+    if !netns::possible() {
+        return;
+    }
+    // With all that there can be between a client and its submitter.
+    let cluster = Cluster::start(&two_workers(ROOT));
+    let make = |name: &str, project, parallel: &str| {
+        cluster.make_with(name, project, ALICE, |command| {
+            let compiler = cluster.called_by_word("gcc");
+            command.arg(format!("CC={compiler}")).arg(parallel);
+        })
+    };
+    joblog::assert_places(&make("first", few(), "-j4").finish(PATIENCE), &[]);
     let project = MANY.get_or_init(|| small(520));
     project.plain();
-    let mut build = cluster.make_with("many", project, cluster.ground.user, |command| {
-        let compiler = cluster.called_by_word("gcc");
-        command.arg(format!("CC={compiler}")).arg("-j500");
-    });
-    let pid = cluster.submitter.pid();
+    let mut build = make("many", project, "-j500");
+    let pid = cluster.agent_of(ALICE);
     let (mut memory_kib, mut descriptors) = (0, 0);
     while !build.is_done() {
         memory_kib = memory_kib.max(peak_memory_kib(pid));

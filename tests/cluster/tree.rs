@@ -43,9 +43,11 @@ pub fn running(root: i32, command: &str) -> Vec<i32> {
     descendants(root).into_iter().filter(lives).collect()
 }
 
-/// Whether there is such a process, and not only its status that nobody has asked for.
-pub fn is_alive(pid: i32) -> bool {
-    process(pid).is_some_and(|process| process.state != 'Z')
+/// Who owns a process. What can't be dumped belongs to root in `/proc`, so its status is read.
+pub fn owner(pid: i32) -> Option<u32> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
+    line.split_whitespace().next()?.parse().ok()
 }
 
 /// Kills a process; one that is gone is no matter.

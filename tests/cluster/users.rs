@@ -13,7 +13,6 @@ use crate::netns;
 use crate::node::{ALICE, BOB, ROOT, User};
 use crate::project::{Project, small};
 use crate::tree;
-use crate::wait::{BOUND, wait_until};
 
 fn few() -> &'static Project {
     static FEW: std::sync::OnceLock<Project> = std::sync::OnceLock::new();
@@ -68,36 +67,31 @@ fn what_one_user_does_to_his_agent_is_his_own_loss() {
     let bound = Duration::from_secs(60);
     joblog::assert_places(&make("first", few(), ALICE).finish(bound), &[]);
     // She kills it, and gets another one.
-    let killed = agent_of(&cluster, ALICE);
+    let killed = cluster.agent_of(ALICE);
     tree::kill(killed);
-    wait_until("it is dead", BOUND, || !tree::is_alive(killed));
-    joblog::assert_places(&make("second", few(), ALICE).finish(bound), &[]);
-    assert_ne!(agent_of(&cluster, ALICE), killed);
+    // A call may reach it while it dies.
+    let second = make("second", few(), ALICE).finish(bound);
+    joblog::assert_places(&second, &["lost-daemon"]);
+    joblog::assert_places(&make("third", few(), ALICE).finish(bound), &[]);
+    assert_ne!(cluster.agent_of(ALICE), killed);
     assert_eq!(
         leftovers(&cluster),
         1 + 1,
         "of the one that was killed, and of the other"
     );
     // She stops it, and calls it all the same, more often than calls can wait for it.
-    tree::signal_all(agent_of(&cluster, ALICE), Signal::SIGSTOP);
+    tree::signal_all(cluster.agent_of(ALICE), Signal::SIGSTOP);
     let hers = make("stopped", many(), ALICE);
     hers.wait_for_jobs(many().count() - 20);
     joblog::assert_places(&make("bobs", few(), BOB).finish(bound), &[]);
     joblog::assert_places(&hers.finish(bound), &["silent-daemon", "lost-daemon"]);
-    tree::signal_all(agent_of(&cluster, ALICE), Signal::SIGCONT);
+    tree::signal_all(cluster.agent_of(ALICE), Signal::SIGCONT);
     joblog::assert_places(&make("awake", few(), ALICE).finish(bound), &[]);
 }
 
 fn many() -> &'static Project {
     static MANY: std::sync::OnceLock<Project> = std::sync::OnceLock::new();
     MANY.get_or_init(|| small(400))
-}
-
-/// The submitter of `user` below the daemon of root.
-fn agent_of(cluster: &Cluster, user: User) -> i32 {
-    let all = tree::descendants(cluster.submitter.pid());
-    let mut of_user = all.into_iter().filter(|pid| owner(*pid) == Some(user.0));
-    of_user.next().expect("the user has an agent")
 }
 
 /// Directories of agents.
@@ -145,7 +139,7 @@ fn bob_reads_nothing_of_alices(cluster: &Cluster) {
         assert!(!bobs.join("stolen.o").exists(), "{arguments}");
     }
     // Nor may he end or look into the process that works for her.
-    let agent = agent_of(cluster, ALICE);
+    let agent = cluster.agent_of(ALICE);
     for attack in [
         format!("cat /proc/{agent}/environ"),
         format!("kill {agent}"),
@@ -154,13 +148,6 @@ fn bob_reads_nothing_of_alices(cluster: &Cluster) {
         let output = command.args(["-c", &attack]).output().unwrap();
         assert!(!output.status.success(), "{attack}");
     }
-}
-
-/// Who owns a process. What can't be dumped belongs to root in `/proc`, so its status is read.
-fn owner(pid: i32) -> Option<u32> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
-    line.split_whitespace().next()?.parse().ok()
 }
 
 /// Whether this is the first process of a sandbox, whose parent is the node itself.
