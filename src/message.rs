@@ -47,10 +47,19 @@ pub struct Call {
     pub env: Vec<(Bytes, Bytes)>,
     /// The umask, for the files that are written on the client's behalf.
     pub umask: u32,
-    /// Whether the client's standard error is a terminal.
-    pub terminal: bool,
+    /// The terminal that the client's standard error is, if it is one.
+    pub terminal: Option<Terminal>,
     /// The client's own niceness.
     pub niceness: i8,
+}
+
+/// The size of a terminal in characters; a compiler breaks its lines by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Terminal {
+    /// Its height.
+    pub rows: u16,
+    /// Its width.
+    pub columns: u16,
 }
 
 impl Call {
@@ -203,6 +212,8 @@ pub struct JobSpec {
     pub env: Vec<(Bytes, Bytes)>,
     /// Its umask.
     pub umask: u32,
+    /// The terminal that its standard error is to be, if it is to be one.
+    pub terminal: Option<Terminal>,
     /// The directories that it may write into; what appears there travels back. They exist in the
     /// job's tree, and so does `cwd`.
     pub writable: Vec<AbsPath>,

@@ -18,6 +18,8 @@ use nix::sys::signal::{SigHandler, Signal, signal};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use nix::unistd::{Gid, Uid};
 
+use crate::message::Terminal;
+
 /// The most descriptors that are accepted with one message.
 pub const RECEIVED_FDS_MAX: usize = 4;
 
@@ -273,4 +275,39 @@ pub fn wait_any() -> Option<EndedChild> {
         cpu_us: microseconds(usage.ru_utime) + microseconds(usage.ru_stime),
         rss_kib: usage.ru_maxrss as u64,
     })
+}
+
+/// The size of the terminal behind a descriptor; none when it is no terminal.
+pub fn terminal(descriptor: BorrowedFd<'_>) -> Option<Terminal> {
+    // SAFETY: `winsize` is plain numbers, for which zero is a value.
+    let mut size: libc::winsize = unsafe { std::mem::zeroed() };
+    // SAFETY: the kernel writes a `winsize` to where the pointer points.
+    let done = unsafe { libc::ioctl(descriptor.as_raw_fd(), libc::TIOCGWINSZ, &raw mut size) };
+    Errno::result(done).ok()?;
+    Some(Terminal {
+        rows: size.ws_row,
+        columns: size.ws_col,
+    })
+}
+
+/// A terminal of this size that passes bytes on as they are: its two ends, ours and the program's.
+pub fn open_terminal(size: Terminal) -> nix::Result<(OwnedFd, OwnedFd)> {
+    let window = libc::winsize {
+        ws_row: size.rows,
+        ws_col: size.columns,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
+    let ends = nix::pty::openpty(&window, None)?;
+    let mut raw = nix::sys::termios::tcgetattr(&ends.slave)?;
+    nix::sys::termios::cfmakeraw(&mut raw);
+    nix::sys::termios::tcsetattr(&ends.slave, nix::sys::termios::SetArg::TCSANOW, &raw)?;
+    // No job inherits them but by its own standard error.
+    for end in [&ends.master, &ends.slave] {
+        nix::fcntl::fcntl(
+            end,
+            nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC),
+        )?;
+    }
+    Ok((ends.master, ends.slave))
 }

@@ -1,6 +1,7 @@
 //! A compiler call, from the name it was made under to its exit status.
 
 use std::io::Write;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -273,7 +274,7 @@ fn call(
         cwd: cwd.into(),
         env: variables.0,
         umask: current_umask(),
-        terminal: std::io::IsTerminal::is_terminal(&std::io::stderr()),
+        terminal: sys::terminal(std::io::stderr().as_fd()),
         niceness: sys::niceness(),
     }
 }

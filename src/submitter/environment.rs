@@ -8,9 +8,6 @@
 use crate::id::Bytes;
 
 const TRAVELS: &[&[u8]] = &[
-    // Language and character set of messages; `LC_*` is added below.
-    b"LANG",
-    b"LANGUAGE",
     // The working directory as the user spells it ends up in the debug information.
     b"PWD",
     // Search paths: they are part of what the scanner asks the compiler.
@@ -28,6 +25,9 @@ const TRAVELS: &[&[u8]] = &[
     b"TERM_URLS",
     b"TERM",
     b"COLUMNS",
+    b"COLORTERM",
+    b"TERM_PROGRAM",
+    b"VTE_VERSION",
     b"NO_COLOR",
     b"GCC_EXTRA_DIAGNOSTIC_OUTPUT",
     // gcc notes its command line in the object when asked to.
@@ -36,13 +36,19 @@ const TRAVELS: &[&[u8]] = &[
     b"FORCE_CLANG_DIAGNOSTICS_CRASH",
 ];
 
-/// The job's whole environment.
-pub fn travelling(env: &[(Bytes, Bytes)]) -> Vec<(Bytes, Bytes)> {
+/// Language and character set of messages; `LC_*` belongs to them.
+const LANGUAGE: &[&[u8]] = &[b"LANG", b"LANGUAGE"];
+
+/// The job's whole environment. With `language`, a value for `LC_ALL` takes the place of everything
+/// that the user's variables say of languages.
+pub fn travelling(env: &[(Bytes, Bytes)], language: Option<&str>) -> Vec<(Bytes, Bytes)> {
     // What the driver execs it finds by its own prefix; a search path that says nothing of the
     // submitter is enough for the rest.
     let mut job = vec![(Bytes::from("PATH"), Bytes::from("/usr/bin:/bin"))];
+    job.extend(language.map(|value| (Bytes::from("LC_ALL"), Bytes::from(value))));
     for (name, value) in env {
-        if TRAVELS.contains(&&name[..]) || name.starts_with(b"LC_") {
+        let is_language = LANGUAGE.contains(&&name[..]) || name.starts_with(b"LC_");
+        if TRAVELS.contains(&&name[..]) || (is_language && language.is_none()) {
             job.push((name.clone(), value.clone()));
         }
     }
@@ -62,9 +68,18 @@ mod tests {
             ("CPATH", "/inc"),
         ]
         .map(|(name, value)| (Bytes::from(name), Bytes::from(value)));
-        let job = travelling(&env);
+        let job = travelling(&env, None);
         let names: Vec<String> = job.iter().map(|(name, _)| name.to_string()).collect();
         assert_eq!(names, ["PATH", "LC_ALL", "CPATH"]);
         assert_eq!(job[0].1, Bytes::from("/usr/bin:/bin"));
+        let job = travelling(&env, Some("C.UTF-8"));
+        let languages: Vec<_> = job
+            .iter()
+            .filter(|(name, _)| name.starts_with(b"L"))
+            .collect();
+        assert_eq!(
+            languages,
+            [&(Bytes::from("LC_ALL"), Bytes::from("C.UTF-8"))]
+        );
     }
 }

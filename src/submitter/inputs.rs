@@ -13,10 +13,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use smol::lock::Semaphore;
 
 use super::attempt::{Content, Delivered};
+use super::locale::Locale;
 use super::preprocess::{self, Preprocessed};
 use super::sources::Sources;
 use super::spelling;
-use crate::args::Plan;
+use crate::args::{Family, Plan};
 use crate::dictionary::Named;
 use crate::id::{AbsPath, Bytes, Digest};
 use crate::include::Scan;
@@ -82,7 +83,13 @@ impl Inputs {
     }
 
     /// Why this result can't be the compiler's own, if so.
-    pub fn distrusts(&self, call: &Call, delivered: &Delivered) -> Option<Reason> {
+    pub fn distrusts(
+        &self,
+        call: &Call,
+        plan: &Plan,
+        locale: Locale,
+        delivered: &Delivered,
+    ) -> Option<Reason> {
         let printed = !delivered.printed.is_empty();
         // Preprocessed text has lost its columns and macros, so what a compiler says of it is not
         // what it says of the source.
@@ -91,12 +98,16 @@ impl Inputs {
                 "the compiler has something to say, and says it exactly only of the source";
             return Some(because("diagnostics", sentence));
         }
-        // To a terminal it would have said it in colours, and as wide as that is.
-        if call.terminal && printed {
+        if call.terminal.is_some() && plan.family == Family::Clang && printed {
             return Some(because(
                 "terminal",
                 "the compiler has something to say to a terminal",
             ));
+        }
+        if locale == Locale::Foreign && printed {
+            let sentence =
+                "the compiler has something to say, in a language that is spoken only here";
+            return Some(because("language", sentence));
         }
         // Either the file does not exist here either, or the scanner missed it: the compiler knows.
         let misses = |(_, text): &(u8, Vec<u8>)| {
@@ -151,6 +162,11 @@ pub async fn prepare(
     let mut declined = None;
     if let (Compiler::Installed(toolchain), false) = (compiler, asked) {
         match sources.scan(call, cwd, plan, toolchain).await {
+            // A clock and a time zone are not part of a job.
+            Ok(scan) if scan.uses_time && call.variable("SOURCE_DATE_EPOCH").is_none() => {
+                let sentence = "__DATE__, __TIME__ or __TIMESTAMP__ may be used, and this machine's clock counts";
+                return Err(because("time-of-day", sentence));
+            }
             Ok(scan) => return source(cwd, plan, &scan).map_err(no_place),
             Err(reason) => declined = Some(reason),
         }

@@ -15,6 +15,7 @@ use super::client::Client;
 use super::course::{self, Course, Step};
 use super::environment;
 use super::inputs::{self, Compiler, Inputs, Reason, because};
+use super::locale::{Locale, Locales};
 use super::output;
 use super::placement::{Lease, Placement};
 use super::pool::Pool;
@@ -33,6 +34,7 @@ pub struct Submitter {
     pool: Pool,
     toolchains: Toolchains,
     sources: Sources,
+    locales: Locales,
     /// Preprocessors that run at a time: they are this machine's own work.
     preprocessing: Semaphore,
     platform: String,
@@ -67,6 +69,7 @@ impl Submitter {
             pool: Pool::new(credentials),
             toolchains: Toolchains::new(spool)?,
             sources: Sources::default(),
+            locales: Locales::default(),
             platform,
             preprocessing: Semaphore::new(preprocessors.max(1)),
             tenant,
@@ -220,6 +223,7 @@ impl Submitter {
             Some(_) => Compiler::Archived,
             None => Compiler::Installed(toolchain.digest),
         };
+        let locale = self.locales.of(call).await;
         let mut course = Course::default();
         let mut inputs: Option<Inputs> = None;
         loop {
@@ -255,14 +259,17 @@ impl Submitter {
             report.tries = course.tries();
             report.mode = prepared.mode;
             let name = lease.grant().name.clone();
-            match self.attempt(&lease, call, plan, prepared, &located).await {
+            match self
+                .attempt(&lease, call, plan, prepared, &located, locale)
+                .await
+            {
                 Ok(delivered) => {
                     let outcome = Outcome::Done {
                         usage: delivered.usage,
                         output_bytes: delivered.file_bytes,
                     };
                     lease.end(outcome);
-                    if let Some(reason) = prepared.distrusts(call, &delivered) {
+                    if let Some(reason) = prepared.distrusts(call, plan, locale, &delivered) {
                         return Err(reason);
                     }
                     report.node = name;
@@ -320,8 +327,13 @@ impl Submitter {
         plan: &Plan,
         inputs: &Inputs,
         located: &Located,
+        locale: Locale,
     ) -> Result<Delivered, Undelivered> {
         let toolchain = &located.toolchain;
+        let language = match locale {
+            Locale::Like(value) => Some(value),
+            Locale::AsItIs | Locale::Foreign => None,
+        };
         let spec = JobSpec {
             job: JobId(self.jobs.fetch_add(1, Ordering::Relaxed)),
             lease: lease.grant().lease,
@@ -330,8 +342,10 @@ impl Submitter {
             program: located.program.clone(),
             argv: inputs.argv.clone(),
             cwd: inputs.cwd.clone(),
-            env: environment::travelling(&call.env),
+            env: environment::travelling(&call.env, language),
             umask: call.umask,
+            // Clang asks a database of terminals, which is not part of a toolchain.
+            terminal: call.terminal.filter(|_| plan.family == Family::Gcc),
             writable: inputs.writable.clone(),
             fresh: Vec::new(),
             entries: Vec::new(),

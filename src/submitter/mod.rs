@@ -9,6 +9,7 @@ pub mod course;
 pub mod environment;
 pub mod inputs;
 pub mod job;
+pub mod locale;
 pub mod output;
 pub mod placement;
 pub mod pool;

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
 
+use smol::Async;
 use smol::io::AsyncReadExt;
 
 use super::conversation::{Conversation, Failed};
@@ -19,9 +20,10 @@ use crate::compress;
 use crate::dictionary::Decoder;
 use crate::id::{AbsPath, Digest};
 use crate::message::{
-    CHUNK_BYTES_MAX, Entry, EntryKind, Failure, FromWorker, JobSpec, ToWorker, Usage,
+    CHUNK_BYTES_MAX, Entry, EntryKind, Failure, FromWorker, JobSpec, Terminal, ToWorker, Usage,
 };
 use crate::sandbox::spec::{Ended, Launch, Limits};
+use crate::sys;
 use crate::toolchain::manifest as toolchain;
 
 /// Directories that a command may write, at most.
@@ -345,7 +347,11 @@ async fn compile(
     let internal =
         |error: &dyn fmt::Display| Failed::new(Failure::Internal, format!("the sandbox: {error}"));
     let (stdout, to_stdout) = pipe().map_err(|error| internal(&error))?;
-    let (stderr, to_stderr) = pipe().map_err(|error| internal(&error))?;
+    let (stderr, to_stderr) = match spec.terminal {
+        None => pipe(),
+        Some(size) => terminal(size),
+    }
+    .map_err(|error| internal(&error))?;
     let mut running = tenancy
         .zygote()
         .launch(&launch, to_stdout, to_stderr)
@@ -431,19 +437,32 @@ async fn compile(
     })
 }
 
-fn pipe() -> std::io::Result<(smol::Async<std::io::PipeReader>, OwnedFd)> {
-    let (reader, writer) = std::io::pipe()?;
-    Ok((smol::Async::new(reader)?, writer.into()))
+/// The end of what a job prints that is read here, and the job's end.
+type Printing = (Async<File>, OwnedFd);
+
+fn pipe() -> io::Result<Printing> {
+    let (reader, writer) = io::pipe()?;
+    Ok((
+        Async::new(File::from(OwnedFd::from(reader)))?,
+        writer.into(),
+    ))
+}
+
+/// A terminal for those who look at one: a compiler colours and breaks its lines by what it finds.
+fn terminal(size: Terminal) -> io::Result<Printing> {
+    let (ours, theirs) = sys::open_terminal(size)?;
+    Ok((Async::new(File::from(ours))?, theirs))
 }
 
 /// Sends what the compiler prints, as it comes.
 async fn forward(
     outgoing: &smol::channel::Sender<FromWorker>,
-    mut pipe: smol::Async<std::io::PipeReader>,
+    mut printing: Async<File>,
     stream: u8,
 ) {
     let mut buffer = vec![0; 16 << 10];
-    while let Ok(count @ 1..) = pipe.read(&mut buffer).await {
+    // A terminal whose other end is closed answers with an error, a pipe with nothing.
+    while let Ok(count @ 1..) = printing.read(&mut buffer).await {
         let chunk = compress::pack(&buffer[..count]);
         if outgoing
             .send(FromWorker::Output { stream, chunk })
