@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use ice::id::{AbsPath, Bytes, Digest};
 use ice::message::{Entry, EntryKind, Mtime};
-use ice::sandbox::{Ended, Launch, Limits, Rung, Zygote, ZygoteSpec};
+use ice::sandbox::{Ended, Launch, Limits, Rung, Starter, Zygote, ZygoteSpec};
 use nix::fcntl::{OFlag, openat};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::stat::{Mode, mkdirat};
@@ -67,7 +67,8 @@ fn measure(directory: &tempfile::TempDir, files: usize) {
     };
     let binary = PathBuf::from(env!("CARGO_BIN_EXE_ice"));
     let start = Instant::now();
-    let zygote = block_on(Zygote::start_as(&binary, &spec)).expect("start a zygote");
+    let zygote =
+        block_on(Zygote::start(&Starter::Here(binary.clone()), &spec)).expect("start a zygote");
     let zygote_us = start.elapsed().as_micros();
     let mode = Mode::from_bits_truncate(0o755);
     for name in ["tree0", "tree0/work"] {

@@ -15,7 +15,8 @@ use std::process::Command;
 use ice::id::{AbsPath, Bytes, Digest};
 use ice::message::{Entry, EntryKind, Mtime};
 use ice::sandbox::{
-    Consumed, Ended, Launch, Limits, Rung, Running, SandboxError, Zygote, ZygoteSpec, ladder,
+    Consumed, Ended, Launch, Limits, Rung, Running, SandboxError, Starter, Zygote, ZygoteSpec,
+    ladder,
 };
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl, openat};
@@ -31,6 +32,21 @@ const NESTED: &str = "ICE_TEST_SANDBOX_NESTED";
 
 /// An ordinary user that owns nothing.
 const NOBODY: u32 = 54321;
+
+/// The rungs that this user can stand on.
+fn rungs() -> Vec<Rung> {
+    let root = Rung::Root {
+        uid: NOBODY,
+        gid: NOBODY,
+    };
+    let root = nix::unistd::geteuid().is_root().then_some(root);
+    [Rung::UserNamespaces].into_iter().chain(root).collect()
+}
+
+fn probe(rung: Rung) -> Result<Rung, Vec<(Rung, String)>> {
+    let starter = Starter::Here(binary());
+    block_on(ladder::probe(&binary(), &[(rung, starter)])).map(|(rung, _)| rung)
+}
 
 #[test]
 fn an_ordinary_user_can_do_all_of_this() {
@@ -70,8 +86,8 @@ fn the_probe_holds_on_every_rung_that_this_user_can_stand_on() {
     if impossible() {
         return;
     }
-    for rung in ladder::rungs(Some((NOBODY, NOBODY))) {
-        assert_eq!(block_on(ladder::probe_as(&binary(), &[rung])), Ok(rung));
+    for rung in rungs() {
+        assert_eq!(probe(rung), Ok(rung));
     }
 }
 
@@ -79,7 +95,7 @@ fn the_probe_holds_on_every_rung_that_this_user_can_stand_on() {
 fn a_rung_that_does_not_hold_says_why() {
     // No program stands there, so whatever the machine allows, this can't work.
     let rung = Rung::Root { uid: 0, gid: 0 };
-    let failures = block_on(ladder::probe_as(&binary(), &[rung])).unwrap_err();
+    let failures = probe(rung).unwrap_err();
     assert_eq!(failures.len(), 1);
     assert!(!failures[0].1.is_empty(), "{failures:?}");
 }
@@ -108,7 +124,7 @@ fn impossible_unless_nested() -> bool {
     if std::env::var_os(NESTED).is_none() {
         return impossible();
     }
-    let failures = block_on(ladder::probe_as(&binary(), &[Rung::UserNamespaces])).unwrap_err();
+    let failures = probe(Rung::UserNamespaces).unwrap_err();
     println!("{}", failures[0].1);
     true
 }
@@ -118,7 +134,7 @@ fn attacks_fail() {
     if impossible() {
         return;
     }
-    for rung in ladder::rungs(Some((NOBODY, NOBODY))) {
+    for rung in rungs() {
         let space = Space::new(rung);
         for attack in [
             "nothing",
@@ -517,7 +533,7 @@ impl Space {
             rung,
         };
         let space = Self {
-            zygote: block_on(Zygote::start_as(&binary(), &spec)).unwrap(),
+            zygote: block_on(Zygote::start(&Starter::Here(binary()), &spec)).unwrap(),
             files,
             _directory: directory,
         };
@@ -648,7 +664,7 @@ fn has_ended(reader: &mut std::io::PipeReader) -> bool {
 
 /// Whether this machine has no namespaces; said aloud.
 fn impossible() -> bool {
-    match block_on(ladder::probe_as(&binary(), &[Rung::UserNamespaces])) {
+    match probe(Rung::UserNamespaces) {
         Ok(_) => false,
         Err(failures) => {
             assert!(std::env::var_os("CI").is_none(), "{failures:?}");

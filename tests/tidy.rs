@@ -26,6 +26,7 @@ const LAYERS: [(&str, &[&str]); 5] = [
             "include/places",
             "include/search",
             "masquerade",
+            "sandbox/bounds",
             "sandbox/spec",
             "scheduler/admission",
             "scheduler/lease",

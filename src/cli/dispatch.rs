@@ -67,7 +67,7 @@ pub(super) fn dispatch(ice: Ice, world: &World) -> Result<u8, Box<dyn Error + Se
             log_output::start(&ProcessConfig::default())?;
             daemon::agent::run()?;
         }
-        Word::SandboxZygote => sandbox::zygote_main(),
+        Word::SandboxZygote { words } => sandbox::zygote_main(&words),
         Word::SandboxProbe { .. } => sandbox::probe_main(),
     }
     Ok(0)

@@ -45,7 +45,10 @@ pub(super) enum Word {
     Agent,
     /// The process that starts compilers in their sandboxes.
     #[command(hide = true)]
-    SandboxZygote,
+    SandboxZygote {
+        /// What it may be asked for.
+        words: Vec<OsString>,
+    },
     /// The job that tries out a sandbox.
     #[command(hide = true)]
     SandboxProbe {

@@ -27,6 +27,7 @@ use nix::unistd::{Gid, Uid};
 use crate::config::DaemonConfig;
 use crate::key::{ClusterKey, Credentials};
 use crate::names::{self, Account};
+use crate::sandbox::zygote::ZYGOTE_ARGUMENT;
 use crate::sys;
 
 /// Tells a child that its standard input is the socket to its broker.
@@ -64,6 +65,7 @@ pub fn run(config: &DaemonConfig) -> Result<(), Failure> {
         node: spawn_node(&user, &key)?,
         key,
         agents: BTreeMap::new(),
+        zygotes: Vec::new(),
     };
     log::info!(
         "the node runs as {}; clients connect at {}",
@@ -73,8 +75,7 @@ pub fn run(config: &DaemonConfig) -> Result<(), Failure> {
     // Every client that waits is a descriptor.
     super::process::prepare();
     loop {
-        // The node says nothing on its line; it becomes readable when the node is gone. A broker
-        // that is killed needs no clean-up: every child sees its own line close.
+        // A broker that is killed needs no clean-up: every child sees its own line close.
         let mut watched = vec![
             PollFd::new(listener.as_fd(), PollFlags::POLLIN),
             PollFd::new(broker.node.line.as_fd(), PollFlags::POLLIN),
@@ -90,7 +91,7 @@ pub fn run(config: &DaemonConfig) -> Result<(), Failure> {
             other => other?,
         };
         let (client, node) = (watched[0].any(), watched[1].any());
-        if node == Some(true) {
+        if node == Some(true) && !broker.hear_node(&config.cache_dir, &user)? {
             let status = broker.node.child.wait()?;
             return Err(format!("the node ended: {status}").into());
         }
@@ -147,6 +148,8 @@ struct Broker {
     node: Started,
     key: Option<Arc<ClusterKey>>,
     agents: BTreeMap<u32, Started>,
+    /// Zygotes that were started for the node. They end with their sockets.
+    zygotes: Vec<Child>,
 }
 
 impl Broker {
@@ -185,6 +188,33 @@ impl Broker {
         agent.pass_on()?;
         self.agents.insert(who.uid(), agent);
         Ok(())
+    }
+
+    /// Serves the node's one wish: a sandbox zygote that has root's rights, for jobs of the node's
+    /// own user and toolchains from its own cache. Says whether the node is still there.
+    fn hear_node(&mut self, cache: &Path, user: &Account) -> io::Result<bool> {
+        self.zygotes
+            .retain_mut(|zygote| matches!(zygote.try_wait(), Ok(None)));
+        let mut bytes = [0; 8];
+        let (count, mut descriptors) = sys::receive_with_fds(self.node.line.as_fd(), &mut bytes)?;
+        if let (b"Z", Some(socket)) = (&bytes[..count], descriptors.pop()) {
+            let mut command = Command::new("/proc/self/exe");
+            command
+                .arg(ZYGOTE_ARGUMENT)
+                .args([user.uid.to_string(), user.gid.to_string()])
+                .arg(cache);
+            command
+                .env_clear()
+                .current_dir("/")
+                .stdin(socket)
+                .stdout(Stdio::null());
+            match command.spawn() {
+                Ok(zygote) => self.zygotes.push(zygote),
+                // The node finds its socket closed.
+                Err(error) => log::warn!("start a sandbox for the node: {error}"),
+            }
+        }
+        Ok(count > 0)
     }
 
     fn spawn_agent(&self, uid: Uid, gid: Gid, groups: Vec<Gid>) -> io::Result<Started> {
@@ -235,7 +265,7 @@ fn spawn(mut command: Command) -> io::Result<Started> {
 
 /// Sends `bytes` and a descriptor. Never waits: an agent that does not listen, which its user can
 /// bring about, must not hold up the others.
-fn pass(line: &OwnedFd, bytes: &[u8], descriptor: &impl AsRawFd) -> io::Result<()> {
+pub(super) fn pass(line: &OwnedFd, bytes: &[u8], descriptor: &impl AsRawFd) -> io::Result<()> {
     let descriptors = [descriptor.as_raw_fd()];
     let rights = [ControlMessage::ScmRights(&descriptors)];
     sendmsg::<UnixAddr>(

@@ -8,6 +8,7 @@
 pub mod agent;
 pub mod broker;
 pub mod link;
+pub mod load;
 pub mod node;
 pub mod process;
 pub mod session;

@@ -5,10 +5,12 @@
 //! words arrive, so nothing here is locked. When a submitter goes, everything it held goes back.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use smol::channel::{self, Receiver, Sender};
 
 use super::link::{LinkCommand, LinkEvent};
+use super::load;
 use super::slots::{Admission, Claim, Slots};
 use crate::executor;
 use crate::id::{Digest, LeaseId, NodeId, RequestId};
@@ -30,6 +32,10 @@ enum Event {
         removed: Vec<Digest>,
     },
     Link(LinkEvent),
+    /// The pause after the last word on the state is over.
+    TellState,
+    /// The load, times 1000, and the available memory in MiB.
+    Pressure(u32, u64),
 }
 
 /// A handle on the node, for those who live in the same process.
@@ -77,7 +83,11 @@ impl Node {
             loopback,
             own: None,
             told: NodeState::default(),
+            telling: false,
+            pressure: (0, 0),
+            events: sender.clone(),
         };
+        let pressure = sender.clone();
         let relay = async move {
             while let Ok(event) = link_events.recv().await {
                 if sender.send(Event::Link(event)).await.is_err() {
@@ -85,8 +95,21 @@ impl Node {
                 }
             }
         };
+        let watch = async move {
+            loop {
+                let (load_milli, memory_mib) = load::pressure();
+                if pressure
+                    .send(Event::Pressure(load_milli, memory_mib))
+                    .await
+                    .is_err()
+                {
+                    return;
+                }
+                smol::Timer::after(PRESSURE_EVERY).await;
+            }
+        };
         let run = async move {
-            smol::future::or(relay, dispatcher.run(events)).await;
+            smol::future::or(watch, smol::future::or(relay, dispatcher.run(events))).await;
         };
         (node, run)
     }
@@ -131,6 +154,12 @@ impl Node {
     }
 }
 
+/// Between two looks at the machine's load.
+const PRESSURE_EVERY: Duration = Duration::from_secs(2);
+
+/// Between two words on the state.
+const STATE_PAUSE: Duration = Duration::from_millis(100);
+
 struct Dispatcher {
     slots: Slots,
     link: Sender<LinkCommand>,
@@ -148,6 +177,10 @@ struct Dispatcher {
     /// This node's number at the scheduler, while there is one.
     own: Option<NodeId>,
     told: NodeState,
+    /// Whether the pause after the last word on the state lasts.
+    telling: bool,
+    pressure: (u32, u64),
+    events: Sender<Event>,
 }
 
 /// Local claims are numbered by the dispatcher, remote ones by [`Node::number`]: this keeps them apart.
@@ -185,6 +218,10 @@ impl Dispatcher {
                 self.tell_link(LinkCommand::Toolchains { added, removed })
             }
             Event::Link(event) => self.on_link(event),
+            Event::TellState => self.telling = false,
+            Event::Pressure(load_milli, memory_mib) => {
+                self.pressure = (load_milli, memory_mib);
+            }
         }
     }
 
@@ -328,16 +365,31 @@ impl Dispatcher {
         }
     }
 
+    /// Tells the scheduler how it stands here, when that changed. On a busy node it changes with
+    /// every job, and the scheduler, which counts its own leases, need not know of each.
     fn tell_state(&mut self) {
-        let state = NodeState {
+        let state = self.state();
+        if state == self.told || self.telling {
+            return;
+        }
+        self.telling = true;
+        let events = self.events.clone();
+        executor::spawn(async move {
+            smol::Timer::after(STATE_PAUSE).await;
+            let _ = events.try_send(Event::TellState);
+        })
+        .detach();
+        self.told = state.clone();
+        self.tell_link(LinkCommand::State(state));
+    }
+
+    fn state(&self) -> NodeState {
+        NodeState {
             local_jobs: self.slots.local_jobs(),
             remote_jobs: self.slots.remote_jobs(),
             waiting: self.requests.len() as u32,
-            ..NodeState::default()
-        };
-        if state != self.told {
-            self.told = state.clone();
-            self.tell_link(LinkCommand::State(state));
+            load_milli: self.pressure.0,
+            memory_mib: self.pressure.1,
         }
     }
 

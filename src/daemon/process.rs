@@ -15,6 +15,7 @@ use nix::sys::socket::{getsockopt, sockopt};
 use smol::Async;
 
 use super::agent;
+use super::broker;
 use super::link::{self, LinkConfig};
 use super::node::Node;
 use crate::config::DaemonConfig;
@@ -23,7 +24,8 @@ use crate::id::Digest;
 use crate::key::{ClusterKey, Credentials};
 use crate::message::Login;
 use crate::sandbox::ladder;
-use crate::sandbox::spec::Limits;
+use crate::sandbox::spec::{Limits, Rung};
+use crate::sandbox::zygote::Starter;
 use crate::submitter::job::Submitter;
 use crate::submitter::placement::Placement;
 use crate::sys;
@@ -58,7 +60,7 @@ pub fn run_alone(config: DaemonConfig) -> Result<(), Failure> {
     fs::set_permissions(&config.socket, fs::Permissions::from_mode(0o600))?;
     let stops = crate::signal::stops()?;
     let result = executor::block_on(async {
-        let node = start(&config, &credentials).await?;
+        let node = start(&config, &credentials, None).await?;
         let (to_node, from_node) = node.open();
         let placement = Placement::new(to_node);
         let submitter = Submitter::new(
@@ -86,7 +88,7 @@ pub fn run_below_broker(config: DaemonConfig) -> Result<(), Failure> {
     let broker = Async::new(io::stdin().as_fd().try_clone_to_owned()?)?;
     executor::block_on(async {
         let Start { credentials, .. } = hear_start(&broker).await?;
-        let node = start(&config, &credentials).await?;
+        let node = start(&config, &credentials, Some(by_broker(&broker)?)).await?;
         while let Some(line) = agent::next_descriptor(&broker).await? {
             let (to_node, from_node) = node.open();
             let line = Async::new(UnixStream::from(line))?;
@@ -94,6 +96,14 @@ pub fn run_below_broker(config: DaemonConfig) -> Result<(), Failure> {
         }
         Ok(())
     })
+}
+
+/// Zygotes that the broker starts, with root's rights, where the node's own are not enough.
+fn by_broker(broker: &Async<OwnedFd>) -> io::Result<Starter> {
+    let line = broker.get_ref().try_clone()?;
+    Ok(Starter::Elsewhere(Arc::new(move |theirs: OwnedFd| {
+        broker::pass(&line, b"Z", &theirs)
+    })))
 }
 
 /// What a broker tells a child first.
@@ -196,7 +206,11 @@ impl Admission for NodeSlots {
 }
 
 /// Starts worker and link.
-async fn start(config: &DaemonConfig, credentials: &Credentials) -> Result<Node, Failure> {
+async fn start(
+    config: &DaemonConfig,
+    credentials: &Credentials,
+    broker: Option<Starter>,
+) -> Result<Node, Failure> {
     let slots = config.max_jobs.unwrap_or(processors() as u32);
     let (commands, link_commands) = smol::channel::unbounded();
     let (link_sender, link_events) = smol::channel::unbounded();
@@ -206,7 +220,7 @@ async fn start(config: &DaemonConfig, credentials: &Credentials) -> Result<Node,
     let worker = if config.no_remote || slots == 0 {
         Err("it was started so (--no-remote, or no slots)".to_owned())
     } else {
-        start_worker(config, credentials, slots, &node).await
+        start_worker(config, credentials, slots, &node, broker).await
     };
     let (port, toolchains, no_remote) = match worker {
         Ok((port, toolchains)) => (port, toolchains, None),
@@ -242,6 +256,7 @@ async fn start_worker(
     credentials: &Credentials,
     slots: u32,
     node: &Node,
+    broker: Option<Starter>,
 ) -> Result<(u16, Vec<Digest>), String> {
     let address = match &config.interface {
         None => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
@@ -259,15 +274,19 @@ async fn start_worker(
     let (directory, limit) = (config.cache_dir.clone(), config.cache_limit);
     let store = smol::unblock(move || Store::open(&directory, limit)).await;
     let store = store.map_err(|error| format!("the cache: {error}"))?;
-    let rung = ladder::probe(&ladder::rungs(None))
-        .await
-        .map_err(|failures| {
-            let sentences: Vec<String> = failures
-                .into_iter()
-                .map(|(rung, why)| format!("{rung}: {why}"))
-                .collect();
-            format!("no sandbox can be built here ({})", sentences.join("; "))
-        })?;
+    let program = ladder::own_program();
+    let mut rungs = vec![(Rung::UserNamespaces, Starter::Here(program.clone()))];
+    // Jobs run as the node's own user there, too.
+    let (uid, gid) = (
+        nix::unistd::geteuid().as_raw(),
+        nix::unistd::getegid().as_raw(),
+    );
+    rungs.extend(broker.map(|broker| (Rung::Root { uid, gid }, broker)));
+    let (rung, starter) = ladder::probe(&program, &rungs).await.map_err(|failures| {
+        let sentence = |(rung, why)| format!("{rung}: {why}");
+        let sentences: Vec<String> = failures.into_iter().map(sentence).collect();
+        format!("no sandbox can be built here ({})", sentences.join("; "))
+    })?;
     log::info!("jobs of others run in a sandbox of {rung}");
     let memory = sys::memory_bytes();
     let limits = Limits {
@@ -289,7 +308,7 @@ async fn start_worker(
     let toolchains = store.toolchains();
     let worker = Worker {
         store,
-        tenancies: Ok(Tenancies::new(rung, trees)),
+        tenancies: Ok(Tenancies::new(rung, starter, trees)),
         admission: Box::new(NodeSlots(node.clone())),
         limits,
         fetching: smol::lock::Mutex::new(()),

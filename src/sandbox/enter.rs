@@ -23,6 +23,7 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
+use std::ffi::OsString;
 use std::ffi::{CStr, CString};
 use std::fs;
 use std::io::{Read, Write};
@@ -44,6 +45,7 @@ use nix::sys::stat::{Mode, umask};
 use nix::unistd::{self, Gid, Uid};
 use seccompiler::BpfProgram;
 
+use super::bounds::Bounds;
 use super::spec::{
     Consumed, Ended, Fault, LAUNCH_BYTES_MAX, Launch, Limits, REPORT_BYTES_MAX, Refusal, Report,
     Rung, SPEC_BYTES_MAX, ZygoteSpec,
@@ -59,8 +61,10 @@ use crate::sys::{
 const INNER_ID: u32 = 1000;
 
 /// Runs the zygote on the control socket that is its standard input.
-pub fn zygote_main() -> ! {
-    let status = match Zygote::start() {
+pub fn zygote_main(arguments: &[OsString]) -> ! {
+    let bounds = Bounds::parse(arguments);
+    let started = bounds.ok_or(Over).and_then(|bounds| Zygote::start(&bounds));
+    let status = match started {
         Ok(mut zygote) => zygote.serve().map_or_else(|_| 1, |()| 0),
         Err(_) => 1,
     };
@@ -82,7 +86,7 @@ struct Zygote {
 struct Over;
 
 impl Zygote {
-    fn start() -> Result<Self, Over> {
+    fn start(bounds: &Bounds) -> Result<Self, Over> {
         // SAFETY: nothing else in this process owns descriptor 0.
         let control = unsafe { OwnedFd::from_raw_fd(0) };
         let mut byte = [0];
@@ -90,6 +94,11 @@ impl Zygote {
         let [stream] = <[OwnedFd; 1]>::try_from(fds).map_err(|_| Over)?;
         let mut stream = UnixStream::from(stream);
         let spec = receive::<ZygoteSpec>(&mut stream, SPEC_BYTES_MAX).ok_or(Over)?;
+        if !bounds.allow(&spec, &super::ladder::own_program()) {
+            let refusal = refused(Fault::Job, "start beyond what was agreed")(Errno::EPERM);
+            say(&mut stream, &Report::Refused(refusal));
+            return Err(Over);
+        }
         match Self::enter(control, &spec) {
             Ok((zygote, trees)) => {
                 let mut ready = Vec::new();

@@ -14,49 +14,42 @@ use std::fs;
 use std::io::Read;
 use std::net::UdpSocket;
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::{Mode, mkdirat};
-use nix::unistd::Uid;
 
 use super::spec::{Ended, Launch, Limits, Rung, ZygoteSpec};
-use super::zygote::{OURSELVES, SandboxError, Zygote};
+use super::zygote::{OURSELVES, SandboxError, Starter, Zygote};
 use crate::id::{AbsPath, Bytes, Digest};
 use crate::message::{Entry, EntryKind, Mtime};
 
 /// The argument with which this program is the job of a probe; see [`probe_main`].
 pub const PROBE_ARGUMENT: &str = "sandbox-probe";
 
-/// The rungs worth trying, best first. `user` is who jobs run as where they can't have a user
-/// namespace; that needs root.
-pub fn rungs(user: Option<(u32, u32)>) -> Vec<Rung> {
-    let root = user
-        .filter(|_| Uid::effective().is_root())
-        .map(|(uid, gid)| Rung::Root { uid, gid });
-    [Rung::UserNamespaces].into_iter().chain(root).collect()
-}
-
-/// The first of `rungs` that holds, or why none does: a sentence for each.
-pub async fn probe(rungs: &[Rung]) -> Result<Rung, Vec<(Rung, String)>> {
-    let program = fs::read_link(OURSELVES).unwrap_or_else(|_| OURSELVES.into());
-    probe_as(&program, rungs).await
-}
-
-/// [`probe`] with another file as this program.
-pub async fn probe_as(program: &Path, rungs: &[Rung]) -> Result<Rung, Vec<(Rung, String)>> {
+/// The first of `rungs` that holds, each with how its zygotes are started, or why none does: a
+/// sentence for each. `program` is this program's file.
+pub async fn probe(
+    program: &Path,
+    rungs: &[(Rung, Starter)],
+) -> Result<(Rung, Starter), Vec<(Rung, String)>> {
     let mut failures = Vec::new();
-    for &rung in rungs {
-        match try_rung(program, rung).await {
-            Ok(()) => return Ok(rung),
-            Err(failure) => failures.push((rung, failure)),
+    for (rung, starter) in rungs {
+        match try_rung(program, *rung, starter).await {
+            Ok(()) => return Ok((*rung, starter.clone())),
+            Err(failure) => failures.push((*rung, failure)),
         }
     }
     Err(failures)
 }
 
-async fn try_rung(program: &Path, rung: Rung) -> Result<(), String> {
+/// This program's file.
+pub fn own_program() -> PathBuf {
+    fs::read_link(OURSELVES).unwrap_or_else(|_| OURSELVES.into())
+}
+
+async fn try_rung(program: &Path, rung: Rung, starter: &Starter) -> Result<(), String> {
     let (Some(directory), Some(name)) = (program.parent(), program.file_name()) else {
         return Err(format!("{} is no program", program.display()));
     };
@@ -77,7 +70,7 @@ async fn try_rung(program: &Path, rung: Rung) -> Result<(), String> {
         tree_inodes: 64,
         rung,
     };
-    let zygote = Zygote::start_as(program, &spec)
+    let zygote = Zygote::start(starter, &spec)
         .await
         .map_err(|error| explain(rung, &error))?;
     make_tree(&zygote, &path).map_err(|errno| format!("make a tree: {errno}"))?;

@@ -11,6 +11,7 @@
 //! occupies, [`zygote`] the daemon's side of it, and [`ladder`] finds out whether this machine can
 //! do any of it. Only the worker uses this.
 
+pub mod bounds;
 mod enter;
 mod filter;
 pub mod ladder;
@@ -20,6 +21,6 @@ mod view;
 pub mod zygote;
 
 pub use enter::zygote_main;
-pub use ladder::{probe, probe_main};
+pub use ladder::{own_program, probe, probe_main};
 pub use spec::{Consumed, Ended, Launch, Limits, Rung, ZygoteSpec};
-pub use zygote::{Running, SandboxError, Zygote};
+pub use zygote::{Running, SandboxError, Starter, Zygote};

@@ -9,8 +9,9 @@ use std::future::Future;
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_io::{Async, Timer};
@@ -90,26 +91,45 @@ impl From<Refusal> for SandboxError {
 pub struct Zygote {
     control: Async<UnixStream>,
     trees: OwnedFd,
-    process: Child,
+    /// Its process, when it is a child of this one.
+    process: Option<Child>,
+}
+
+/// How a zygote's process comes into being.
+#[derive(Clone)]
+pub enum Starter {
+    /// As a child of this process, from this program, which calls [`super::zygote_main`] for
+    /// [`ZYGOTE_ARGUMENT`].
+    Here(PathBuf),
+    /// By somebody with more rights, who is handed the zygote's end of its socket as its standard
+    /// input.
+    Elsewhere(Handover),
+}
+
+/// Hands a zygote's end of its socket to whoever starts it.
+pub type Handover = Arc<dyn Fn(OwnedFd) -> io::Result<()> + Send + Sync>;
+
+impl Starter {
+    fn start(&self, theirs: OwnedFd) -> io::Result<Option<Child>> {
+        match self {
+            Self::Here(program) => Command::new(program)
+                .arg(ZYGOTE_ARGUMENT)
+                .env_clear()
+                .current_dir("/")
+                .stdin(theirs)
+                .stdout(Stdio::null())
+                .spawn()
+                .map(Some),
+            Self::Elsewhere(hand_over) => hand_over(theirs).map(|()| None),
+        }
+    }
 }
 
 impl Zygote {
-    /// Starts a zygote: a fresh process of this program.
-    pub async fn start(spec: &ZygoteSpec) -> Result<Self, SandboxError> {
-        Self::start_as(Path::new(OURSELVES), spec).await
-    }
-
-    /// Starts a zygote as a process of `program`, which is this program or one that calls
-    /// [`super::zygote_main`] for [`ZYGOTE_ARGUMENT`].
-    pub async fn start_as(program: &Path, spec: &ZygoteSpec) -> Result<Self, SandboxError> {
+    /// Starts a zygote, a fresh process.
+    pub async fn start(starter: &Starter, spec: &ZygoteSpec) -> Result<Self, SandboxError> {
         let (control, theirs) = UnixStream::pair()?;
-        let process = Command::new(program)
-            .arg(ZYGOTE_ARGUMENT)
-            .env_clear()
-            .current_dir("/")
-            .stdin(OwnedFd::from(theirs))
-            .stdout(Stdio::null())
-            .spawn()?;
+        let process = starter.start(OwnedFd::from(theirs))?;
         // From here on dropping kills it. The descriptor stands in for the trees' until they come.
         let mut zygote = Self {
             trees: control.as_fd().try_clone_to_owned()?,
@@ -222,9 +242,12 @@ impl Zygote {
 
 impl Drop for Zygote {
     fn drop(&mut self) {
-        // Its jobs die with it. It sleeps or runs our own code, so this does not last.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        // Its jobs die with it. It sleeps or runs our own code, so this does not last. Where it is
+        // no child of ours, it ends with its socket.
+        if let Some(process) = &mut self.process {
+            let _ = process.kill();
+            let _ = process.wait();
+        }
     }
 }
 

@@ -11,12 +11,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use smol::Timer;
 use smol::future::FutureExt;
 
 use crate::compress;
 use crate::connection::ConnectionError;
 use crate::dictionary::Named;
+use crate::executor;
 use crate::id::{AbsPath, Bytes, Digest};
 use crate::message::{
     CHUNK_BYTES_MAX, Failure, FromWorker, JobSpec, Manifest, SILENCE_MS, ToWorker, Usage,
@@ -305,7 +305,7 @@ async fn patiently<T>(
     let silence = Duration::from_millis(SILENCE_MS);
     async { Ok(step.await?) }
         .or(async {
-            Timer::after(silence).await;
+            executor::late(silence).await;
             Err(Undelivered::Dead(format!(
                 "the worker was silent for {silence:?}"
             )))

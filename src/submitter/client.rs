@@ -4,10 +4,11 @@ use std::io;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
+use smol::Async;
 use smol::future::FutureExt;
 use smol::io::{AsyncReadExt, AsyncWriteExt};
-use smol::{Async, Timer};
 
+use crate::executor;
 use crate::frame::{self, Decoder};
 use crate::message::{Answer, CALL_BYTES_MAX, Call};
 
@@ -26,7 +27,7 @@ impl Client {
         let call = client
             .hear()
             .or(async {
-                Timer::after(CALL_TIMEOUT).await;
+                executor::late(CALL_TIMEOUT).await;
                 Ok(None)
             })
             .await?;

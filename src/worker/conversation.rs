@@ -7,12 +7,12 @@
 
 use std::time::Duration;
 
-use smol::Timer;
 use smol::channel;
 use smol::future::FutureExt;
 
 use crate::compress;
 use crate::connection::{ConnectionError, Receiver, Sender};
+use crate::executor;
 use crate::id::Digest;
 use crate::message::{ALIVE_EVERY_MS, CHUNK_BYTES_MAX, Failure, FromWorker, ToWorker};
 
@@ -68,14 +68,14 @@ pub async fn hold<T>(
         loop {
             let next = async { queue.recv().await.map_err(|_| ()) }
                 .or(async {
-                    Timer::after(Duration::from_millis(ALIVE_EVERY_MS)).await;
+                    executor::late(Duration::from_millis(ALIVE_EVERY_MS)).await;
                     Ok(FromWorker::Alive)
                 })
                 .await;
             let Ok(message) = next else { return Ok(()) };
             let send = async { sender.send(&message).await };
             let late = async {
-                Timer::after(WRITE_TIMEOUT).await;
+                executor::late(WRITE_TIMEOUT).await;
                 Err(ConnectionError::Timeout(WRITE_TIMEOUT))
             };
             send.or(late).await?;
@@ -137,7 +137,7 @@ impl Conversation<'_> {
         let incoming = &mut *self.incoming;
         let message = async { Some(incoming.receive::<ToWorker>().await) }
             .or(async {
-                Timer::after(PIECE_TIMEOUT).await;
+                executor::late(PIECE_TIMEOUT).await;
                 None
             })
             .await;

@@ -83,7 +83,7 @@ async fn converse(
     loop {
         let next = async { receiver.receive::<ToWorker>().await }
             .or(async {
-                Timer::after(IDLE_TIMEOUT).await;
+                executor::late(IDLE_TIMEOUT).await;
                 Ok(None)
             })
             .await?;

@@ -17,7 +17,7 @@ use super::tree::{Tree, TreeError, TreeLimits, Trees, Written};
 use crate::id::{AbsPath, Digest};
 use crate::message::{Entry, Failure};
 use crate::sandbox::spec::{Rung, ZygoteSpec};
-use crate::sandbox::zygote::Zygote;
+use crate::sandbox::zygote::{Starter, Zygote};
 
 /// Tenancies that exist at a time, idle ones included.
 const TENANCIES_MAX: usize = 32;
@@ -29,6 +29,7 @@ type Name = ([u8; 16], Digest);
 /// All tenancies of a worker.
 pub struct Tenancies {
     rung: Rung,
+    starter: Starter,
     limits: TreeLimits,
     tenancies: smol::lock::Mutex<BTreeMap<Name, (Instant, Arc<Tenancy>)>>,
 }
@@ -45,9 +46,10 @@ pub struct Tenancy {
 
 impl Tenancies {
     /// None yet; each will use `rung` and at most `limits`.
-    pub fn new(rung: Rung, limits: TreeLimits) -> Self {
+    pub fn new(rung: Rung, starter: Starter, limits: TreeLimits) -> Self {
         Self {
             rung,
+            starter,
             limits,
             tenancies: smol::lock::Mutex::default(),
         }
@@ -102,7 +104,7 @@ impl Tenancies {
             tree_inodes: 2 * self.limits.inodes,
             rung: self.rung,
         };
-        let zygote = Zygote::start(&spec)
+        let zygote = Zygote::start(&self.starter, &spec)
             .await
             .map_err(|error| failed(format!("start the sandbox: {error}")))?;
         let root = zygote
