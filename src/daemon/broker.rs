@@ -5,7 +5,7 @@
 //! here once, as a socket pair. It reads nothing that a client sends, opens no network socket,
 //! and blocks: accepting and passing on is all that there is to do.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::error::Error;
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -14,6 +14,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 use std::{env, fs};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -34,6 +35,12 @@ const CHILD_VARIABLE: &str = "_ICE_BROKER";
 
 /// Users who are served at a time. Each has a process of some MB; who comes later compiles locally.
 const AGENTS_MAX: usize = 256;
+
+/// Clients of one user who wait to be handed to his agent, at most. Each is a descriptor here.
+const WAITING_MAX: usize = 2048;
+
+/// How long a client may wait for that; then it has given up by itself.
+const WAITING_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// Users that nobody is: names to be tried for the node when `--user` is not given.
 const USERS: [&str; 2] = ["ice", "nobody"];
@@ -65,13 +72,21 @@ pub fn run(config: &DaemonConfig) -> Result<(), Failure> {
         user.name,
         config.socket.display()
     );
+    // Every client that waits is a descriptor.
+    super::process::prepare();
     loop {
         // A broker that is killed needs no clean-up: every child sees its own line close.
-        let mut watched = [
+        let mut watched = vec![
             PollFd::new(listener.as_fd(), PollFlags::POLLIN),
             PollFd::new(broker.node.line.as_fd(), PollFlags::POLLIN),
         ];
-        match poll(&mut watched, PollTimeout::NONE) {
+        let full = broker.agents.values().filter(|agent| agent.has_waiting());
+        watched.extend(full.map(|agent| PollFd::new(agent.line.as_fd(), PollFlags::POLLOUT)));
+        let timeout = match watched.len() {
+            2 => PollTimeout::NONE,
+            _ => PollTimeout::try_from(WAITING_TIME_MAX).expect("it fits"),
+        };
+        match poll(&mut watched, timeout) {
             Err(nix::errno::Errno::EINTR) => continue,
             other => other?,
         };
@@ -79,6 +94,16 @@ pub fn run(config: &DaemonConfig) -> Result<(), Failure> {
         if node == Some(true) && !broker.hear_node(&config.cache_dir, &user)? {
             let status = broker.node.child.wait()?;
             return Err(format!("the node ended: {status}").into());
+        }
+        for agent in broker
+            .agents
+            .values_mut()
+            .filter(|agent| agent.has_waiting())
+        {
+            // One that is found dead is replaced when its user calls again; these run here.
+            if agent.pass_on().is_err() {
+                agent.waiting.clear();
+            }
         }
         if client == Some(true) {
             let served = listener
@@ -95,6 +120,28 @@ pub fn run(config: &DaemonConfig) -> Result<(), Failure> {
 struct Started {
     child: Child,
     line: OwnedFd,
+    /// Clients for whom there was no room in the socket yet, and since when they wait.
+    waiting: VecDeque<(Instant, UnixStream)>,
+}
+
+impl Started {
+    fn has_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// Hands over as many clients as there is room for. An error says that the process is gone.
+    fn pass_on(&mut self) -> io::Result<()> {
+        while let Some((since, client)) = self.waiting.front() {
+            if since.elapsed() < WAITING_TIME_MAX {
+                match pass(&self.line, b"C", client) {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                    other => other?,
+                }
+            }
+            self.waiting.pop_front();
+        }
+        Ok(())
+    }
 }
 
 struct Broker {
@@ -110,27 +157,35 @@ impl Broker {
         let who = getsockopt(&client, sockopt::PeerCredentials)?;
         self.agents
             .retain(|_, agent| !matches!(agent.child.try_wait(), Ok(Some(_)) | Err(_)));
-        if let Some(agent) = self.agents.get(&who.uid()) {
-            match pass(&agent.line, b"C", &client) {
-                // Full: its user has stopped it, or asks too much of it. That is his own loss.
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(error),
-                Err(_) => {}
-                Ok(()) => return Ok(()),
+        let mut waiting = VecDeque::new();
+        if let Some(agent) = self.agents.get_mut(&who.uid()) {
+            // Its user has stopped it, or asks too much of it. That is his own loss.
+            if agent.waiting.len() >= WAITING_MAX {
+                return Err(io::Error::other("too many clients of one user wait"));
+            }
+            agent.waiting.push_back((Instant::now(), client));
+            if agent.pass_on().is_ok() {
+                return Ok(());
             }
             // It is about to end. Nobody would ask for its status after this.
-            if let Some(mut agent) = self.agents.remove(&who.uid()) {
-                agent.child.kill()?;
-                agent.child.wait()?;
-            }
+            waiting = std::mem::take(&mut agent.waiting);
+            agent.child.kill()?;
+            agent.child.wait()?;
+            self.agents.remove(&who.uid());
+        } else {
+            waiting.push_back((Instant::now(), client));
         }
         if self.agents.len() >= AGENTS_MAX {
             return Err(io::Error::other(format!(
                 "{AGENTS_MAX} users are being served"
             )));
         }
+        let client = &waiting.back().expect("the newest is there").1;
         let groups = sys::peer_groups(client.as_fd())?;
-        let agent = self.spawn_agent(Uid::from_raw(who.uid()), Gid::from_raw(who.gid()), groups)?;
-        pass(&agent.line, b"C", &client)?;
+        let mut agent =
+            self.spawn_agent(Uid::from_raw(who.uid()), Gid::from_raw(who.gid()), groups)?;
+        agent.waiting = waiting;
+        agent.pass_on()?;
         self.agents.insert(who.uid(), agent);
         Ok(())
     }
@@ -201,7 +256,11 @@ fn spawn(mut command: Command) -> io::Result<Started> {
         .env(CHILD_VARIABLE, "1")
         .stdin(Stdio::from(theirs))
         .spawn()?;
-    Ok(Started { child, line: ours })
+    Ok(Started {
+        child,
+        line: ours,
+        waiting: VecDeque::new(),
+    })
 }
 
 /// Sends `bytes` and a descriptor. Never waits: an agent that does not listen, which its user can

@@ -255,6 +255,10 @@ impl Submitter {
                     .await?,
                 ),
             };
+            if let Some(place) = shared_place(prepared, toolchain) {
+                let sentence = format!("{place}: the compiler itself is below it");
+                return Err(because("toolchain-place", sentence));
+            }
             course.depart();
             report.tries = course.tries();
             report.mode = prepared.mode;
@@ -400,6 +404,16 @@ impl Contents for JobContents<'_> {
 fn archive(call: &Call) -> Option<&Bytes> {
     call.variable("ICECC_VERSION")
         .filter(|value| !value.is_empty())
+}
+
+/// A directory that the command may write to and that holds a part of the toolchain: no worker lets
+/// a job write where its compiler is.
+fn shared_place<'a>(inputs: &'a Inputs, toolchain: &Toolchain) -> Option<&'a AbsPath> {
+    let entries = &toolchain.manifest.entries;
+    inputs
+        .writable
+        .iter()
+        .find(|place| entries.iter().any(|entry| entry.path.is_within(place)))
 }
 
 /// The name of the file that the compiler makes anew: an assembler and clang do not write over what

@@ -28,16 +28,17 @@ fn a_compiler_that_is_upgraded_while_the_daemon_runs_is_a_new_toolchain() {
     let directory = home.join("work");
     ALICE.make_directory(&directory);
     fs::write(directory.join("a.c"), "int a;\n").unwrap();
-    let compile = || {
+    let compile_in = |directory: &Path| {
         let mut command = cluster.ice(ALICE, &["gcc", "-c", "a.c"]);
         command
             .env("ICECC_CC", &compiler)
             .env("ICE_JOB_LOG", &log)
             .env("ICECC_PREFERRED_HOST", "w1")
-            .current_dir(&directory);
+            .current_dir(directory);
         let output = cluster.here(|| command.output()).unwrap();
         assert!(output.status.success(), "{output:?}");
     };
+    let compile = || compile_in(&directory);
     let toolchains = || cluster.workers[0].said().matches("is new here").count();
     compile();
     compile();
@@ -53,6 +54,16 @@ fn a_compiler_that_is_upgraded_while_the_daemon_runs_is_a_new_toolchain() {
     compile();
     assert_eq!(toolchains(), 2);
     joblog::assert_places(&joblog::read(&log), &[]);
+    // No worker lets a job write where the compiler is, so none is asked.
+    fs::write(home.join("a.c"), "int a;\n").unwrap();
+    compile_in(&home);
+    let jobs = joblog::read(&log);
+    let last = jobs.last().expect("three jobs and one");
+    assert_eq!(
+        (last.word(), last.tries),
+        ("toolchain-place", 0),
+        "{last:?}"
+    );
 }
 
 struct Desk<'a> {

@@ -95,9 +95,9 @@ pub fn slow() -> &'static Project {
     })
 }
 
-/// A source that keeps `gcc -O2` busy for more than a second; another `seed` makes another object.
+/// A source that keeps `gcc -O2` busy for about a second; another `seed` makes another object.
 pub fn slow_text(seed: usize) -> Vec<u8> {
-    let functions = (0..180).map(|index| {
+    let functions = (0..130).map(|index| {
         format!(
             "int f{index}(int *a, int n) {{ int s = {seed};\n\
              for (int i = 0; i < n; i++) {{ s += a[i] * {index}; if (s & {index}) s ^= a[(i + {index}) % n];\n\
