@@ -279,8 +279,8 @@ fn a_scanner_can_live_on_another_thread() {
     let space = Space::new();
     space.write("main.c", "");
     let mut scanner = sent(Scanner::new(Limits::default()));
+    let list = SearchList::default();
     let scan = std::thread::scope(|scope| {
-        let list = SearchList::default();
         let thread = scope.spawn(|| space.scan(&mut scanner, &list));
         thread.join().unwrap()
     });

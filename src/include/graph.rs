@@ -6,7 +6,7 @@
 //! are kept per search list, and a file's directives per content.
 //!
 //! It knows disks only as a [`Disk`], and has no notion of jobs, workers or wires. The way through it
-//! is in [`crate::include::walk`].
+//! is in `include/walk.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
