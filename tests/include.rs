@@ -272,6 +272,22 @@ fn a_failure_teaches_an_edge() {
 }
 
 #[test]
+fn a_scanner_can_live_on_another_thread() {
+    fn sent<T: Send>(value: T) -> T {
+        value
+    }
+    let space = Space::new();
+    space.write("main.c", "");
+    let mut scanner = sent(Scanner::new(Limits::default()));
+    let list = SearchList::default();
+    let scan = std::thread::scope(|scope| {
+        let thread = scope.spawn(|| space.scan(&mut scanner, &list));
+        thread.join().unwrap()
+    });
+    assert!(sent(scan).is_ok());
+}
+
+#[test]
 fn a_source_names_where_the_bytes_are() {
     let space = Space::new();
     space.write("main.c", "int x;\n");

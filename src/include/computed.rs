@@ -21,7 +21,9 @@ use crate::include::macros::{
 const TARGETS_MAX: usize = 20_000;
 /// Tokens that an expression may take up in all its expansions: they grow exponentially in hostile
 /// text.
-const WORK_MAX: usize = 200_000;
+const WORK_MAX: usize = 50_000;
+/// Operands that are remembered for having too many expansions, at most.
+const WIDE_MAX: usize = 256;
 /// A name with more meanings than this is put off, if it can be: see [`Meaning::Deferred`].
 const EAGER_MEANINGS_MAX: usize = 4;
 /// Encloses the name of a macro that was put off. No token contains it.
@@ -54,12 +56,23 @@ pub trait MacroTable {
     fn longer(&mut self, name: &[u8]) -> Vec<Vec<u8>>;
 }
 
-/// Every name that `operand` can expand to.
-pub fn targets(operand: &[u8], table: &mut dyn MacroTable) -> Result<BTreeSet<Target>, Unknown> {
-    match targets_of(operand, table) {
-        Err(Unknown::Budget) => harvest::names(operand, table),
-        result => result,
+/// Every name that `operand` can expand to. Operands that had too many expansions once are put into
+/// `wide`, and are not expanded again: the attempt costs more than the rest of a scan.
+pub fn targets(
+    operand: &[u8],
+    table: &mut dyn MacroTable,
+    wide: &mut BTreeSet<Vec<u8>>,
+) -> Result<BTreeSet<Target>, Unknown> {
+    if !wide.contains(operand) {
+        match targets_of(operand, table) {
+            Err(Unknown::Budget) => {}
+            result => return result,
+        }
+        if wide.len() < WIDE_MAX {
+            wide.insert(operand.to_vec());
+        }
     }
+    harvest::names(operand, table)
 }
 
 /// As [`targets`], only by expansion.
@@ -678,7 +691,8 @@ mod tests {
 
     fn names(text: &str, operand: &str) -> String {
         let found = directives::read(text.as_bytes());
-        match targets(operand.as_bytes(), &mut Table(found.definitions)) {
+        let mut table = Table(found.definitions);
+        match targets(operand.as_bytes(), &mut table, &mut BTreeSet::new()) {
             Ok(names) => {
                 let spelled = names.iter().map(|(form, name)| match form {
                     Form::Quote => format!("\"{}\"", String::from_utf8_lossy(name)),

@@ -6,7 +6,7 @@
 //! are kept per search list, and a file's directives per content.
 //!
 //! It knows disks only as a [`Disk`], and has no notion of jobs, workers or wires. The way through it
-//! is in `crate::include::walk`.
+//! is in `include/walk.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -37,6 +37,8 @@ pub struct Graph {
     pub(super) names: BTreeMap<Arc<[u8]>, u32>,
     /// Hashes of the names of all macros that were ever defined in a file: most names never are.
     pub(super) defined: BTreeSet<u32>,
+    /// Operands of computed includes with too many expansions.
+    pub(super) wide: BTreeSet<Vec<u8>>,
     pub(super) spelled: Vec<Arc<[u8]>>,
     pub(super) nodes: Vec<Node>,
     pub(super) node_of: BTreeMap<Found, NodeId>,
@@ -157,6 +159,7 @@ impl Graph {
             places_max,
             names: BTreeMap::new(),
             defined: BTreeSet::new(),
+            wide: BTreeSet::new(),
             spelled: Vec::new(),
             nodes: Vec::new(),
             node_of: BTreeMap::new(),

@@ -18,7 +18,8 @@ pub(super) struct Macros {
     pub(super) wrappers: BTreeSet<Vec<u8>>,
     /// Definitions by name, and how many contents they were looked for in.
     pub(super) found: BTreeMap<Vec<u8>, (BTreeSet<Vec<u8>>, usize)>,
-    /// The names of all macros in the first [`Self::sorted`] contents; made when it is needed.
+    /// The names of all macros on the command line and in the first [`Self::sorted`] contents; made
+    /// when it is needed.
     pub(super) names: BTreeSet<Vec<u8>>,
     pub(super) sorted: usize,
 }
@@ -34,10 +35,10 @@ pub(super) struct Evaluated {
 
 /// [`Macros`] during one evaluation.
 struct Asked<'a> {
-    pub(super) macros: &'a mut Macros,
-    pub(super) defined: &'a BTreeSet<u32>,
-    pub(super) names: BTreeMap<Vec<u8>, usize>,
-    pub(super) all: bool,
+    macros: &'a mut Macros,
+    defined: &'a BTreeSet<u32>,
+    names: BTreeMap<Vec<u8>, usize>,
+    all: bool,
 }
 
 impl MacroTable for Asked<'_> {
@@ -78,12 +79,13 @@ impl Macros {
             line.add(&text);
         }
         line.finish();
+        let names = line.all().map(directives::identifier).map(<[u8]>::to_vec);
         Self {
+            names: names.collect(),
             line,
             contents: Vec::new(),
             wrappers: BTreeSet::new(),
             found: BTreeMap::new(),
-            names: BTreeSet::new(),
             sorted: 0,
         }
     }
@@ -116,14 +118,19 @@ impl Macros {
 }
 
 /// Every name that an operand can expand to, with what that depends on.
-pub(super) fn evaluate(operand: &[u8], macros: &mut Macros, defined: &BTreeSet<u32>) -> Evaluated {
+pub(super) fn evaluate(
+    operand: &[u8],
+    macros: &mut Macros,
+    defined: &BTreeSet<u32>,
+    wide: &mut BTreeSet<Vec<u8>>,
+) -> Evaluated {
     let mut asked = Asked {
         macros,
         defined,
         names: BTreeMap::new(),
         all: false,
     };
-    let result = computed::targets(operand, &mut asked);
+    let result = computed::targets(operand, &mut asked, wide);
     let (names, all) = (asked.names, asked.all);
     Evaluated {
         result: result.map(Arc::new),

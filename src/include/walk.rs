@@ -600,7 +600,12 @@ impl Walk<'_, '_> {
             None => false,
         };
         if !fresh {
-            let evaluated = evaluate(&computed.operand, macros, &self.graph.defined);
+            let evaluated = evaluate(
+                &computed.operand,
+                macros,
+                &self.graph.defined,
+                &mut self.graph.wide,
+            );
             done.insert(computed.operand.clone(), evaluated);
         }
         let targets = match &done[&computed.operand].result {
