@@ -220,7 +220,13 @@ impl Dispatcher {
             Event::Link(event) => self.on_link(event),
             Event::TellState => self.telling = false,
             Event::Pressure(load_milli, memory_mib) => {
-                self.pressure = (load_milli, memory_mib);
+                // Both wander all the time; only what would change a placement is worth a word.
+                let (load_before, memory_before) = self.pressure;
+                if load_milli.abs_diff(load_before) >= 250
+                    || memory_mib.abs_diff(memory_before) * 10 >= memory_before
+                {
+                    self.pressure = (load_milli, memory_mib);
+                }
             }
         }
     }

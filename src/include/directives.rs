@@ -156,8 +156,9 @@ pub const OPAQUE: &[u8] = b"\n";
 pub fn read(bytes: &[u8]) -> Directives {
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     let mut found = Directives {
-        uses_time: memmem::find(bytes, b"__DATE__").is_some()
-            || memmem::find(bytes, b"__TIME").is_some(),
+        uses_time: [&b"__DATE__"[..], b"__TIME__", b"__TIMESTAMP__"]
+            .into_iter()
+            .any(|name| memmem::find(bytes, name).is_some()),
         assembler_text: memmem::find(bytes, b".incbin").is_some()
             || memmem::find(bytes, b".include").is_some(),
         ..Directives::default()
@@ -897,7 +898,7 @@ mod tests {
     fn dangerous_text_is_flagged() {
         assert!(read(b"int t = __TIME__;").uses_time);
         assert!(read(b"puts(__TIMESTAMP__);").uses_time);
-        assert!(!read(b"timer();").uses_time);
+        assert!(!read(b"timer(); __TIME_T_TYPE t; int n = __TIMESIZE;").uses_time);
         assert!(read(b"asm(\".incbin \\\"x\\\"\");").assembler_string);
         assert!(read(b"asm(R\"(\n.include \"x\")\");").assembler_string);
         assert!(!read(b"x.include(1); // .incbin").assembler_string);
