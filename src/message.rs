@@ -47,7 +47,9 @@ pub struct Call {
     pub env: Vec<(Bytes, Bytes)>,
     /// The umask, for the files that are written on the client's behalf.
     pub umask: u32,
-    /// The terminal that the client's standard error is, if it is one.
+    /// Whether the client's standard error is a terminal; if so, the size of the one that its
+    /// standard input is, zero when that is none: gcc asks the one for colours and the other for
+    /// the width.
     pub terminal: Option<Terminal>,
     /// The client's own niceness.
     pub niceness: i8,

@@ -16,7 +16,7 @@ use super::variables::{LEVEL_OF_A_COMMAND, LEVEL_OF_A_COMPILER, SAFEGUARD, Varia
 use crate::args;
 use crate::id::Bytes;
 use crate::masquerade::{self, Language};
-use crate::message::{Answer, Call, CallKind, PROTOCOL, Report};
+use crate::message::{Answer, Call, CallKind, PROTOCOL, Report, Terminal};
 use crate::sys;
 
 /// The daemon has this long, in total, to take a call.
@@ -274,9 +274,18 @@ fn call(
         cwd: cwd.into(),
         env: variables.0,
         umask: current_umask(),
-        terminal: sys::terminal(std::io::stderr().as_fd()),
+        terminal: terminal(),
         niceness: sys::niceness(),
     }
+}
+
+/// What the compiler would find out about the user's terminal.
+fn terminal() -> Option<Terminal> {
+    sys::terminal(std::io::stderr().as_fd())?;
+    Some(sys::terminal(std::io::stdin().as_fd()).unwrap_or(Terminal {
+        rows: 0,
+        columns: 0,
+    }))
 }
 
 /// The umask can only be read by setting it; there is no other thread that could notice.

@@ -40,8 +40,13 @@ const TRAVELS: &[&[u8]] = &[
 const LANGUAGE: &[&[u8]] = &[b"LANG", b"LANGUAGE"];
 
 /// The job's whole environment. With `language`, a value for `LC_ALL` takes the place of everything
-/// that the user's variables say of languages.
-pub fn travelling(env: &[(Bytes, Bytes)], language: Option<&str>) -> Vec<(Bytes, Bytes)> {
+/// that the user's variables say of languages. `columns` is the width of his terminal, which counts
+/// where no variable says it.
+pub fn travelling(
+    env: &[(Bytes, Bytes)],
+    language: Option<&str>,
+    columns: Option<u16>,
+) -> Vec<(Bytes, Bytes)> {
     // What the driver execs it finds by its own prefix; a search path that says nothing of the
     // submitter is enough for the rest.
     let mut job = vec![(Bytes::from("PATH"), Bytes::from("/usr/bin:/bin"))];
@@ -51,6 +56,13 @@ pub fn travelling(env: &[(Bytes, Bytes)], language: Option<&str>) -> Vec<(Bytes,
         if TRAVELS.contains(&&name[..]) || (is_language && language.is_none()) {
             job.push((name.clone(), value.clone()));
         }
+    }
+    let is_columns = |(name, _): &(Bytes, Bytes)| &name[..] == b"COLUMNS";
+    if let Some(columns) = columns.filter(|columns| *columns > 0 && !env.iter().any(is_columns)) {
+        job.push((
+            Bytes::from("COLUMNS"),
+            Bytes::from(&columns.to_string()[..]),
+        ));
     }
     job
 }
@@ -68,11 +80,11 @@ mod tests {
             ("CPATH", "/inc"),
         ]
         .map(|(name, value)| (Bytes::from(name), Bytes::from(value)));
-        let job = travelling(&env, None);
+        let job = travelling(&env, None, None);
         let names: Vec<String> = job.iter().map(|(name, _)| name.to_string()).collect();
         assert_eq!(names, ["PATH", "LC_ALL", "CPATH"]);
         assert_eq!(job[0].1, Bytes::from("/usr/bin:/bin"));
-        let job = travelling(&env, Some("C.UTF-8"));
+        let job = travelling(&env, Some("C.UTF-8"), Some(80));
         let languages: Vec<_> = job
             .iter()
             .filter(|(name, _)| name.starts_with(b"L"))

@@ -346,7 +346,11 @@ impl Submitter {
             program: located.program.clone(),
             argv: inputs.argv.clone(),
             cwd: inputs.cwd.clone(),
-            env: environment::travelling(&call.env, language),
+            env: environment::travelling(
+                &call.env,
+                language,
+                call.terminal.map(|terminal| terminal.columns),
+            ),
             umask: call.umask,
             // Clang asks a database of terminals, which is not part of a toolchain.
             terminal: call.terminal.filter(|_| plan.family == Family::Gcc),

@@ -193,14 +193,14 @@ async fn toolchain(
     digest: Digest,
     conversation: &mut Conversation<'_>,
 ) -> Result<Placed, Failed> {
-    if let Some(placed) = worker.store.toolchain(&digest) {
+    if let Some(placed) = standing(worker, digest).await {
         return Ok(placed);
     }
     // Many jobs meet a new toolchain at once; one of them fetches it for all.
     let _fetching = conversation
         .unless_cancelled(worker.fetching.lock())
         .await?;
-    if let Some(placed) = worker.store.toolchain(&digest) {
+    if let Some(placed) = standing(worker, digest).await {
         return Ok(placed);
     }
     conversation.say(FromWorker::NeedManifest(digest)).await;
@@ -246,6 +246,13 @@ async fn toolchain(
     Ok(placed)
 }
 
+/// The toolchain, if it is in the store. One that an earlier process left there is hashed whole when it
+/// is first asked for.
+async fn standing(worker: &Arc<Worker>, digest: Digest) -> Option<Placed> {
+    let store = worker.store.clone();
+    smol::unblock(move || store.toolchain(&digest)).await
+}
+
 /// Gets the blobs of `entries` that the store lacks. They can't leave it while the result lives.
 async fn fetch(
     worker: &Arc<Worker>,
@@ -259,7 +266,9 @@ async fn fetch(
         }
     }
     let digests: Vec<Digest> = sizes.keys().copied().collect();
-    let (mut pins, lacking) = worker.store.pin(&digests);
+    // What an earlier process left in the store is hashed before it is used: that takes time.
+    let store = worker.store.clone();
+    let (mut pins, lacking) = smol::unblock(move || store.pin(&digests)).await;
     if lacking.is_empty() {
         return Ok(pins);
     }
