@@ -14,6 +14,7 @@ mod keys;
 mod netns;
 mod node;
 mod project;
+mod terminal;
 mod tree;
 mod users;
 mod wait;
