@@ -63,8 +63,11 @@ pub(super) fn dispatch(ice: Ice, world: &World) -> Result<u8, Box<dyn Error + Se
             }));
         }
         Word::Symlinks(options) => symlinks::print(&world.cwd.join(options.directory))?,
-        Word::Agent => {
-            log_output::start(&ProcessConfig::default())?;
+        Word::Agent { verbose } => {
+            log_output::start(&ProcessConfig {
+                verbosity: verbose,
+                ..ProcessConfig::default()
+            })?;
             daemon::agent::run()?;
         }
         Word::SandboxZygote { words } => sandbox::zygote_main(&words),
@@ -76,15 +79,24 @@ pub(super) fn dispatch(ice: Ice, world: &World) -> Result<u8, Box<dyn Error + Se
 /// Makes this process what a process that stays has to be. No thread is started: the daemon forks
 /// its zygote after this.
 fn settle(process: &ProcessConfig) -> Done {
-    // A broker's child has the same command line, and ends with the broker.
-    if let Some(parent) = process.with_parent.filter(|_| !daemon::broker::is_child()) {
+    if daemon::broker::is_child() {
+        // It has its broker's command line, ends with it, and logs to where the broker has led its
+        // standard error: it may not be allowed to open that file itself.
+        let verbosity = process.verbosity;
+        log_output::start(&ProcessConfig {
+            verbosity,
+            ..ProcessConfig::default()
+        })?;
+        return Ok(());
+    }
+    if let Some(parent) = process.with_parent {
         set_pdeathsig(Signal::SIGTERM)?;
         if getppid() != Pid::from_raw(parent) {
             return Err(format!("process {parent}, to end with, has ended already").into());
         }
     }
     log_output::start(process)?;
-    if process.daemonize && !daemon::broker::is_child() {
+    if process.daemonize {
         daemon(false, false).map_err(|error| format!("can't go into the background: {error}"))?;
     }
     Ok(())

@@ -42,7 +42,11 @@ pub(super) enum Word {
     Symlinks(SymlinksOptions),
     /// The submitter of one user beside a system daemon.
     #[command(hide = true)]
-    Agent,
+    Agent {
+        /// Log more.
+        #[arg(short, long, action = ArgAction::Count)]
+        verbose: u8,
+    },
     /// The process that starts compilers in their sandboxes.
     #[command(hide = true)]
     SandboxZygote {

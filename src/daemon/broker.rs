@@ -24,7 +24,7 @@ use nix::sys::socket::{
 };
 use nix::unistd::{Gid, Uid};
 
-use crate::config::DaemonConfig;
+use crate::config::{DaemonConfig, ProcessConfig};
 use crate::key::{ClusterKey, Credentials};
 use crate::names::{self, Account};
 use crate::sandbox::zygote::ZYGOTE_ARGUMENT;
@@ -62,10 +62,11 @@ pub fn run(config: &DaemonConfig) -> Result<(), Failure> {
     own_directory(&config.cache_dir, &user)?;
     let listener = listen(&config.socket)?;
     let mut broker = Broker {
-        node: spawn_node(&user, &key)?,
+        node: spawn_node(&user, &key, &config.process)?,
         key,
         agents: BTreeMap::new(),
         zygotes: Vec::new(),
+        process: config.process.clone(),
     };
     log::info!(
         "the node runs as {}; clients connect at {}",
@@ -150,6 +151,7 @@ struct Broker {
     agents: BTreeMap<u32, Started>,
     /// Zygotes that were started for the node. They end with their sockets.
     zygotes: Vec<Child>,
+    process: ProcessConfig,
 }
 
 impl Broker {
@@ -220,8 +222,9 @@ impl Broker {
     fn spawn_agent(&self, uid: Uid, gid: Gid, groups: Vec<Gid>) -> io::Result<Started> {
         let mut command = Command::new("/proc/self/exe");
         command.arg("agent");
+        command.args((0..self.process.verbosity).map(|_| "-v"));
         sys::become_user(&mut command, uid, gid, groups);
-        let agent = spawn(command)?;
+        let agent = spawn(command, &self.process)?;
         // The agent's line to the node: one end to each.
         let (to_node, to_agent) = UnixStream::pair()?;
         pass(&self.node.line, b"P", &to_node)?;
@@ -233,11 +236,15 @@ impl Broker {
     }
 }
 
-fn spawn_node(user: &Account, key: &Option<Arc<ClusterKey>>) -> io::Result<Started> {
+fn spawn_node(
+    user: &Account,
+    key: &Option<Arc<ClusterKey>>,
+    process: &ProcessConfig,
+) -> io::Result<Started> {
     let mut command = Command::new("/proc/self/exe");
     command.args(env::args_os().skip(1));
     sys::become_user(&mut command, user.uid, user.gid, vec![user.gid]);
-    let node = spawn(command)?;
+    let node = spawn(command, process)?;
     let mut start = vec![u8::from(key.is_some())];
     start.extend(key.iter().flat_map(|key| *key.bytes()));
     nix::unistd::write(&node.line, &start)?;
@@ -245,7 +252,11 @@ fn spawn_node(user: &Account, key: &Option<Arc<ClusterKey>>) -> io::Result<Start
 }
 
 /// Starts a child whose standard input is a socket to here. It ends when that socket closes.
-fn spawn(mut command: Command) -> io::Result<Started> {
+fn spawn(mut command: Command, process: &ProcessConfig) -> io::Result<Started> {
+    if let Some(path) = &process.log_file {
+        let file = fs::File::options().append(true).create(true).open(path)?;
+        command.stderr(file);
+    }
     let (ours, theirs) = socketpair(
         AddressFamily::Unix,
         SockType::SeqPacket,
