@@ -29,6 +29,12 @@ pub enum KeyError {
         /// What came of it.
         source: io::Error,
     },
+    /// There is none yet.
+    #[error(
+        "there is no cluster key in {}: `ice key create` makes one, `ice key import` takes that of another machine",
+        .0.display()
+    )]
+    None(PathBuf),
     /// The text is not a key.
     #[error("{0} does not hold a cluster key: 64 hexadecimal digits are expected")]
     Malformed(String),
@@ -75,10 +81,13 @@ impl ClusterKey {
         let mut text = String::new();
         fs::File::open(path)
             .and_then(|file| io::Read::read_to_string(&mut io::Read::take(file, 4096), &mut text))
-            .map_err(|source| KeyError::File {
-                action: "read",
-                path: path.to_owned(),
-                source,
+            .map_err(|source| match source.kind() {
+                io::ErrorKind::NotFound => KeyError::None(path.to_owned()),
+                _ => KeyError::File {
+                    action: "read",
+                    path: path.to_owned(),
+                    source,
+                },
             })?;
         Self::parse(&text).ok_or_else(|| KeyError::Malformed(path.display().to_string()))
     }
@@ -87,7 +96,7 @@ impl ClusterKey {
     /// start at the same time end with the same key.
     pub fn read_or_create(path: &Path) -> Result<(Self, bool), KeyError> {
         match Self::read(path) {
-            Err(KeyError::File { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
+            Err(KeyError::None(_)) => {}
             other => return other.map(|key| (key, false)),
         }
         let failed = |source| KeyError::File {

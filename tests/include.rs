@@ -4,6 +4,8 @@
 //! same command must print the same, byte for byte, as in the full tree. So a missed header, a missed
 //! probe, a missing directory or symlink and a wrong first match all show.
 
+mod support;
+
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -366,11 +368,7 @@ fn a_command_line_defines_and_includes() {
 #[test]
 fn boost_is_scanned_whole() {
     let missing = |what: &str| {
-        assert!(
-            std::env::var_os("CI").is_none(),
-            "{what} must be there in CI"
-        );
-        eprintln!("skipped: {what} is not there");
+        support::skipped(&format!("{what} is not there"));
     };
     if !Path::new("/usr/include/boost/mpl/vector.hpp").exists() {
         return missing("Boost");

@@ -4,6 +4,8 @@
 //! time as an ordinary user, and the attacks also on the rung for root. Where namespaces are
 //! impossible the tests say so aloud; with `CI` set they fail instead.
 
+mod support;
+
 use std::fs;
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
@@ -667,8 +669,7 @@ fn impossible() -> bool {
     match probe(Rung::UserNamespaces) {
         Ok(_) => false,
         Err(failures) => {
-            assert!(std::env::var_os("CI").is_none(), "{failures:?}");
-            println!("skipped: {failures:?}");
+            support::skipped(&format!("{failures:?}"));
             true
         }
     }

@@ -1,5 +1,7 @@
 //! Toolchains of the real compilers of this machine: found, shipped somewhere else, and run there.
 
+mod support;
+
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
@@ -26,11 +28,7 @@ fn installed(name: &str) -> Option<PathBuf> {
     if path.exists() {
         return Some(path);
     }
-    assert!(
-        std::env::var_os("CI").is_none() || name.contains("clang"),
-        "{name} is not installed"
-    );
-    eprintln!("skipped: {name} is not installed");
+    support::skipped(&format!("{name} is not installed"));
     None
 }
 
@@ -96,12 +94,8 @@ fn can_change_root() -> bool {
         ])
         .status();
     let can = status.is_ok_and(|status| status.success());
-    assert!(
-        can || std::env::var_os("CI").is_none(),
-        "no user namespaces"
-    );
     if !can {
-        eprintln!("skipped: no user namespaces");
+        support::skipped("no user namespaces");
     }
     can
 }

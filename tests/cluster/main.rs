@@ -14,6 +14,8 @@ mod keys;
 mod netns;
 mod node;
 mod project;
+#[path = "../support/mod.rs"]
+mod support;
 mod terminal;
 mod tree;
 mod users;

@@ -57,14 +57,13 @@ fn a_terminal_shows_what_the_compiler_shows_it() {
                 );
             }
             drop(terminal);
-            let status = cluster.here(|| {
+            cluster.here(|| {
                 let mut child = command.spawn().unwrap();
                 // The child's ends of the terminal are the only ones from here on.
                 drop(command);
                 let said = everything(screen);
                 (child.wait().unwrap().code(), said)
-            });
-            status
+            })
         });
         assert_eq!(plain, ours, "{columns} columns, {variables:?}");
         assert!(plain.1.contains("warning"), "{plain:?}");
