@@ -1,0 +1,314 @@
+//! The bytes of one message of each kind: they *are* the protocol.
+//!
+//! postcard is positional, so a field that moves or a variant in between changes what two versions
+//! say to each other without a word from the compiler. When this test fails, that has happened:
+//! count [`PROTOCOL`] up if two installed versions could meet, then `ICE_BLESS=1 cargo test --test golden`
+//! writes the new bytes down.
+
+use std::fmt::Write;
+use std::net::SocketAddr;
+use std::path::Path;
+
+use ice::frame;
+use ice::id::{AbsPath, Bytes, Digest, JobId, LeaseId, NodeId, RequestId};
+use ice::message::*;
+use serde::Serialize;
+
+#[test]
+fn the_bytes_of_the_protocol_are_those_that_were_agreed() {
+    let text = format!("protocol {PROTOCOL}\n{}", messages().concat());
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/messages.txt");
+    if std::env::var_os("ICE_BLESS").is_some() {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, &text).unwrap();
+    }
+    assert_eq!(text, std::fs::read_to_string(&path).unwrap());
+}
+
+fn line(name: &str, message: &impl Serialize) -> String {
+    let mut bytes = Vec::new();
+    frame::encode(message, MESSAGE_BYTES_MAX, &mut bytes).unwrap();
+    let mut line = format!("{name} ");
+    for byte in bytes {
+        write!(line, "{byte:02x}").unwrap();
+    }
+    line + "\n"
+}
+
+fn path(text: &str) -> AbsPath {
+    AbsPath::parse(text).unwrap()
+}
+
+fn messages() -> Vec<String> {
+    let mtime = Mtime {
+        seconds: -1,
+        nanoseconds: 2,
+    };
+    let kind = EntryKind::File {
+        digest: Digest([7; 32]),
+        size: 300,
+        executable: true,
+        mtime,
+    };
+    let file = Entry {
+        path: path("/a/b.h"),
+        kind,
+    };
+    let entries = vec![
+        file,
+        Entry {
+            path: path("/lib"),
+            kind: EntryKind::Symlink("usr/lib".into()),
+        },
+        Entry {
+            path: path("/a"),
+            kind: EntryKind::Directory,
+        },
+    ];
+    let chunk = Chunk {
+        size: 3,
+        data: "abc".into(),
+    };
+    let usage = Usage {
+        cpu_us: 1,
+        wall_us: 2,
+        rss_kib: 3,
+        setup_us: 4,
+    };
+    let report = Report {
+        mode: Mode::Source,
+        node: "n".to_owned(),
+        reason: Some(("word".to_owned(), "sentence".to_owned())),
+        file: "f.c".into(),
+        tries: 1,
+    };
+    let call = Call {
+        protocol: PROTOCOL,
+        kind: CallKind::Compile,
+        compiler: "/usr/bin/gcc".into(),
+        argv: vec!["gcc".into(), "-c".into()],
+        cwd: "/w".into(),
+        env: vec![("A".into(), "1".into())],
+        umask: 0o22,
+        terminal: Some(Terminal {
+            rows: 24,
+            columns: 80,
+        }),
+        niceness: -1,
+    };
+    let job = JobSpec {
+        job: JobId(1),
+        lease: LeaseId(2),
+        tenant: [9; 16],
+        toolchain: Digest([8; 32]),
+        program: path("/usr/bin/gcc"),
+        argv: vec!["gcc".into()],
+        cwd: path("/w"),
+        env: vec![("A".into(), Bytes::from(&b"\xff"[..]))],
+        umask: 0o77,
+        terminal: None,
+        writable: vec![path("/w")],
+        fresh: entries.clone(),
+        entries: vec![0, 1, 1],
+    };
+    let want = Want {
+        request: RequestId(5),
+        toolchain: Digest([8; 32]),
+        platform: "x86_64".to_owned(),
+        file: "f.c".into(),
+        preferred: String::new(),
+        except: vec![NodeId(3)],
+        niceness: 5,
+        own: OwnNode::AsWorker,
+    };
+    let grant = Grant {
+        request: RequestId(5),
+        lease: LeaseId(6),
+        node: NodeId(7),
+        name: "w".to_owned(),
+        address: SocketAddr::from(([10, 0, 0, 1], 10245)),
+        valid_ms: 1000,
+    };
+    let login = Login {
+        name: "n".to_owned(),
+        netname: "ICECREAM".to_owned(),
+        platform: "x86_64".to_owned(),
+        port: 10245,
+        slots: 4,
+        no_remote: Some("why".to_owned()),
+        toolchains: vec![Digest([8; 32])],
+    };
+    let state = NodeState {
+        local_jobs: 1,
+        remote_jobs: 2,
+        waiting: 3,
+        load_milli: 4,
+        memory_mib: 5,
+    };
+    let outcome = Outcome::Failed {
+        failure: Failure::Full,
+        dead: true,
+    };
+    let node = NodeStatus {
+        name: "n".to_owned(),
+        address: "10.0.0.1:10245".to_owned(),
+        platform: "x86_64".to_owned(),
+        slots: 4,
+        running: 1,
+        local_jobs: 2,
+        jobs_done: 3,
+        speed_percent: 100,
+        no_remote: None,
+        load_milli: 5,
+    };
+    vec![
+        line("Call", &call),
+        line("Answer::Accepted", &Answer::Accepted),
+        line(
+            "Answer::Output",
+            &Answer::Output {
+                stream: 2,
+                data: "x".into(),
+            },
+        ),
+        line(
+            "Answer::Exit",
+            &Answer::Exit {
+                status: 1,
+                report: report.clone(),
+            },
+        ),
+        line("Answer::Local", &Answer::Local { report }),
+        line("ToWorker::Job", &ToWorker::Job(job)),
+        line(
+            "ToWorker::Manifest",
+            &ToWorker::Manifest(Manifest {
+                platform: "x86_64".to_owned(),
+                entries,
+            }),
+        ),
+        line(
+            "ToWorker::Blob",
+            &ToWorker::Blob {
+                digest: Digest([7; 32]),
+                size: 300,
+            },
+        ),
+        line("ToWorker::Chunk", &ToWorker::Chunk(chunk.clone())),
+        line("ToWorker::Gone", &ToWorker::Gone(Digest([7; 32]))),
+        line("ToWorker::Cancel", &ToWorker::Cancel),
+        line(
+            "FromWorker::NeedManifest",
+            &FromWorker::NeedManifest(Digest([7; 32])),
+        ),
+        line(
+            "FromWorker::NeedBlobs",
+            &FromWorker::NeedBlobs(vec![Digest([7; 32])]),
+        ),
+        line("FromWorker::Alive", &FromWorker::Alive),
+        line("FromWorker::Started", &FromWorker::Started),
+        line(
+            "FromWorker::Output",
+            &FromWorker::Output {
+                stream: 1,
+                chunk: chunk.clone(),
+            },
+        ),
+        line(
+            "FromWorker::File",
+            &FromWorker::File {
+                path: path("/w/a.o"),
+                mode: 0o644,
+                size: 3,
+            },
+        ),
+        line("FromWorker::Chunk", &FromWorker::Chunk(chunk)),
+        line(
+            "FromWorker::Made",
+            &FromWorker::Made {
+                path: path("/w/l"),
+                target: Some("t".into()),
+            },
+        ),
+        line("FromWorker::Done", &FromWorker::Done { status: 1, usage }),
+        line(
+            "FromWorker::Failed",
+            &FromWorker::Failed {
+                failure: Failure::Internal,
+                detail: "d".to_owned(),
+            },
+        ),
+        line("ToScheduler::Login", &ToScheduler::Login(login)),
+        line("ToScheduler::State", &ToScheduler::State(state)),
+        line("ToScheduler::Want", &ToScheduler::Want(want.clone())),
+        line(
+            "ToScheduler::Withdraw",
+            &ToScheduler::Withdraw(RequestId(5)),
+        ),
+        line(
+            "ToScheduler::Return",
+            &ToScheduler::Return {
+                lease: LeaseId(6),
+                outcome: Outcome::Done {
+                    usage,
+                    output_bytes: 9,
+                },
+            },
+        ),
+        line(
+            "ToScheduler::Toolchains",
+            &ToScheduler::Toolchains {
+                added: vec![Digest([1; 32])],
+                removed: vec![],
+            },
+        ),
+        line("ToScheduler::Status", &ToScheduler::Status),
+        line(
+            "FromScheduler::Welcome",
+            &FromScheduler::Welcome {
+                node: NodeId(7),
+                name: "n".to_owned(),
+            },
+        ),
+        line(
+            "FromScheduler::Refused",
+            &FromScheduler::Refused("why".to_owned()),
+        ),
+        line("FromScheduler::Grant", &FromScheduler::Grant(grant.clone())),
+        line(
+            "FromScheduler::Deny",
+            &FromScheduler::Deny {
+                request: RequestId(5),
+                why: "why".to_owned(),
+            },
+        ),
+        line("FromScheduler::Alive", &FromScheduler::Alive),
+        line(
+            "FromScheduler::Status",
+            &FromScheduler::Status(Status {
+                nodes: vec![node],
+                waiting: 1,
+            }),
+        ),
+        line("ToNode::Want", &ToNode::Want(want)),
+        line("ToNode::Withdraw", &ToNode::Withdraw(RequestId(5))),
+        line(
+            "ToNode::Return",
+            &ToNode::Return {
+                lease: LeaseId(6),
+                outcome,
+            },
+        ),
+        line("ToNode::WantLocal", &ToNode::WantLocal(RequestId(5))),
+        line("ToNode::ReturnLocal", &ToNode::ReturnLocal(RequestId(5))),
+        line("FromNode::Grant", &FromNode::Grant { grant, own: true }),
+        line(
+            "FromNode::Deny",
+            &FromNode::Deny {
+                request: RequestId(5),
+                why: "why".to_owned(),
+            },
+        ),
+        line("FromNode::LocalSlot", &FromNode::LocalSlot(RequestId(5))),
+    ]
+}
