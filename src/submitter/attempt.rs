@@ -163,11 +163,6 @@ pub async fn run(
     }
 }
 
-/// Tells the worker to stop, as far as it listens.
-pub async fn cancel(warm: &mut Warm) {
-    let _ = send(warm, &ToWorker::Cancel).await;
-}
-
 /// What has come so far.
 #[derive(Default)]
 struct Delivery {
