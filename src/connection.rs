@@ -13,7 +13,6 @@
 use std::io;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -181,7 +180,6 @@ impl Connection {
                 nonce: 0,
                 plain: Vec::new(),
                 record: Vec::new(),
-                sent: Counter::default(),
             },
             receiver: Receiver {
                 stream,
@@ -190,25 +188,9 @@ impl Connection {
                 raw: Vec::new(),
                 plain: vec![0; RECORD_BYTES_MAX],
                 decoder: Decoder::new(MESSAGE_BYTES_MAX),
-                received: Counter::default(),
             },
             peer,
         })
-    }
-}
-
-/// A count of bytes that its owner's observers may read at any time.
-#[derive(Clone, Debug, Default)]
-pub struct Counter(Arc<AtomicU64>);
-
-impl Counter {
-    fn add(&self, count: usize) {
-        self.0.fetch_add(count as u64, Ordering::Relaxed);
-    }
-
-    /// The count so far.
-    pub fn value(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
     }
 }
 
@@ -219,7 +201,6 @@ pub struct Sender {
     nonce: u64,
     plain: Vec<u8>,
     record: Vec<u8>,
-    sent: Counter,
 }
 
 impl Sender {
@@ -259,16 +240,10 @@ impl Sender {
             self.plain = Vec::new();
         }
         (&*self.stream).write_all(&self.record).await?;
-        self.sent.add(self.record.len());
         if self.record.capacity() > 4 * RECORD_BYTES_MAX {
             self.record = Vec::new();
         }
         Ok(())
-    }
-
-    /// Bytes that went out, encryption included, handshake not.
-    pub fn sent(&self) -> Counter {
-        self.sent.clone()
     }
 }
 
@@ -280,7 +255,6 @@ pub struct Receiver {
     raw: Vec<u8>,
     plain: Vec<u8>,
     decoder: Decoder,
-    received: Counter,
 }
 
 impl Receiver {
@@ -302,7 +276,6 @@ impl Receiver {
                 length: start,
             };
             let count = read_into(&self.stream, guard, start).await?;
-            self.received.add(count);
             if count == 0 {
                 let cut = !self.raw.is_empty() || self.decoder.is_mid_message();
                 return if cut {
@@ -312,11 +285,6 @@ impl Receiver {
                 };
             }
         }
-    }
-
-    /// Bytes that came in, encryption included, handshake not.
-    pub fn received(&self) -> Counter {
-        self.received.clone()
     }
 
     /// Decrypts one record if a whole one is there.

@@ -5,6 +5,7 @@
 //! directory. Who uses them resolves symlinks and `..` as the kernel would, which text can't.
 
 use crate::id::Bytes;
+use crate::masquerade::file_name;
 
 use super::compiler::{Compiler, Family, Language};
 use super::inner::ToPreprocessor;
@@ -363,11 +364,6 @@ fn dependency_file(draft: &Draft<'_>) -> Result<Option<DependencyFile>, Reason> 
         (None, None) => named_after(draft.input.value, b".d")?,
     };
     Ok(Some(DependencyFile { path, headers }))
-}
-
-/// The last component of a path.
-fn file_name(path: &[u8]) -> &[u8] {
-    path.rsplit(|&b| b == b'/').next().unwrap_or_default()
 }
 
 /// A path up to the last dot of its last component.

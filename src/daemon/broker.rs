@@ -228,9 +228,7 @@ impl Broker {
         // The agent's line to the node: one end to each.
         let (to_node, to_agent) = UnixStream::pair()?;
         pass(&self.node.line, b"P", &to_node)?;
-        let mut start = vec![u8::from(self.key.is_some())];
-        start.extend(self.key.iter().flat_map(|key| *key.bytes()));
-        pass(&agent.line, &start, &to_agent)?;
+        pass(&agent.line, &first_words(&self.key), &to_agent)?;
         log::info!("user {uid} has an agent now");
         Ok(agent)
     }
@@ -245,10 +243,16 @@ fn spawn_node(
     command.args(env::args_os().skip(1));
     sys::become_user(&mut command, user.uid, user.gid, vec![user.gid]);
     let node = spawn(command, process)?;
-    let mut start = vec![u8::from(key.is_some())];
-    start.extend(key.iter().flat_map(|key| *key.bytes()));
-    nix::unistd::write(&node.line, &start)?;
+    nix::unistd::write(&node.line, &first_words(key))?;
     Ok(node)
+}
+
+/// What a child hears first, as `process::hear_start` understands it: whether there is a key, and the
+/// key.
+fn first_words(key: &Option<Arc<ClusterKey>>) -> Vec<u8> {
+    let mut words = vec![u8::from(key.is_some())];
+    words.extend(key.iter().flat_map(|key| *key.bytes()));
+    words
 }
 
 /// Starts a child whose standard input is a socket to here. It ends when that socket closes.

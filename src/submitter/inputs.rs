@@ -17,14 +17,11 @@ use super::locale::Locale;
 use super::preprocess::{self, Preprocessed};
 use super::sources::Sources;
 use super::spelling;
-use crate::args::{Family, Plan};
+use crate::args::{Family, Plan, RESPONSE_BYTES_MAX};
 use crate::dictionary::Named;
 use crate::id::{AbsPath, Bytes, Digest};
 use crate::include::Scan;
 use crate::message::{Call, Entry, EntryKind, Mode, Mtime};
-
-/// A response file of this size or more is not read, and its job is local.
-const RESPONSE_BYTES_MAX: u64 = 16 << 20;
 
 /// Where the text of a preprocessed job lies on the worker. Its own name is in its line markers.
 const TEXT_PLACE: &str = "/ice-preprocessed/text";
@@ -135,8 +132,9 @@ pub fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
         return Err(io::Error::other("not a regular file"));
     }
     let mut bytes = Vec::new();
-    file.take(RESPONSE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > RESPONSE_BYTES_MAX {
+    file.take(RESPONSE_BYTES_MAX as u64 + 1)
+        .read_to_end(&mut bytes)?;
+    if bytes.len() > RESPONSE_BYTES_MAX {
         return Err(io::Error::other("too large"));
     }
     Ok(bytes)

@@ -23,6 +23,7 @@ use super::sources::Sources;
 use crate::args::{self, Family, Invocation, Plan, Stage, Verdict};
 use crate::id::{AbsPath, Bytes, Digest, JobId, RequestId};
 use crate::key::Credentials;
+use crate::masquerade::file_name;
 use crate::message::{
     Answer, Call, CallKind, JobSpec, Mode, Outcome, OwnNode, PROTOCOL, Report, Want,
 };
@@ -309,7 +310,7 @@ impl Submitter {
                 self.toolchains.locate(compiler, search_path).await
             }
             Some(version) => {
-                let name = base_name(&call.compiler);
+                let name = file_name(&call.compiler);
                 let selected = selection::select(version, self.platform.as_bytes(), name);
                 let Some(selected) = selected.into_iter().next() else {
                     let sentence = "no archive of ICECC_VERSION is for this machine and compiler";
@@ -424,16 +425,12 @@ fn shared_place<'a>(inputs: &'a Inputs, toolchain: &Toolchain) -> Option<&'a Abs
 /// is there.
 fn made_anew(plan: &Plan) -> Option<&[u8]> {
     let anew = plan.stage == Stage::Object || plan.family == Family::Clang;
-    anew.then(|| base_name(&plan.output))
-}
-
-fn base_name(path: &[u8]) -> &[u8] {
-    path.rsplit(|&byte| byte == b'/').next().unwrap_or_default()
+    anew.then(|| file_name(&plan.output))
 }
 
 fn classify(call: &Call, cwd: &AbsPath) -> Verdict {
     // What `cc` is, is told by where it leads.
-    let mut program = Bytes::from(base_name(&call.compiler));
+    let mut program = Bytes::from(file_name(&call.compiler));
     if matches!(&program[..], b"cc" | b"c++") {
         let real = std::fs::canonicalize(call.compiler.as_path()).ok();
         program = real

@@ -54,11 +54,6 @@ impl Placement {
         self.lock().clear();
     }
 
-    /// How many requests are without an answer.
-    pub fn waiting(&self) -> usize {
-        self.lock().len()
-    }
-
     /// A lease for one job, or the sentence why there is none. `want.request` is filled in here.
     pub async fn lease(self: &Arc<Self>, mut want: Want) -> Result<Lease, String> {
         let pending = self.pending(|request| {

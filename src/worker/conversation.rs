@@ -14,7 +14,7 @@ use crate::compress;
 use crate::connection::{ConnectionError, Receiver, Sender};
 use crate::executor;
 use crate::id::Digest;
-use crate::message::{ALIVE_EVERY_MS, CHUNK_BYTES_MAX, Failure, FromWorker, ToWorker};
+use crate::message::{ALIVE_EVERY_MS, Failure, FromWorker, ToWorker};
 
 /// How long a submitter may take for the next piece of what it was asked for.
 const PIECE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -96,17 +96,6 @@ impl Conversation<'_> {
     pub async fn say(&self, message: FromWorker) {
         // The writer ends before the job only with an error, and then this job is dropped.
         let _ = self.outgoing.send(message).await;
-    }
-
-    /// Sends `bytes` as chunks, each wrapped by `wrap`.
-    pub async fn say_bytes(
-        &self,
-        bytes: &[u8],
-        wrap: impl Fn(crate::message::Chunk) -> FromWorker,
-    ) {
-        for piece in bytes.chunks(CHUNK_BYTES_MAX) {
-            self.say(wrap(compress::pack(piece))).await;
-        }
     }
 
     /// Waits for `work`, unless the submitter cancels or goes first.
