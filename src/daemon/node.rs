@@ -56,7 +56,7 @@ pub struct RemoteRoom {
 
 impl RemoteRoom {
     /// The job is ready: its slot, when it is its turn. None when the node is about to end.
-    pub async fn slot(&self) -> Option<()> {
+    pub async fn turn(&self) -> Option<()> {
         self.events.try_send(Event::Ready(self.claim)).ok()?;
         self.answers.recv().await.ok()?.then_some(())
     }

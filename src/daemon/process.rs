@@ -192,7 +192,7 @@ struct NodeSlots(Node);
 
 impl Room for RemoteRoom {
     fn slot(&mut self) -> Promise<'_, ()> {
-        Box::pin(RemoteRoom::slot(self))
+        Box::pin(self.turn())
     }
 }
 

@@ -139,7 +139,12 @@ async fn occupy(
     for _ in 0..OCCUPY_TRIES {
         materialise(worker, tenancy, entries, conversation).await?;
         match tenancy
-            .occupy(entries.to_vec(), spec.writable.clone(), spec.cwd.clone())
+            .occupy(
+                entries.to_vec(),
+                spec.writable.clone(),
+                spec.standing.clone(),
+                spec.cwd.clone(),
+            )
             .await
         {
             Err(TreeError::Missing(_)) => {}
@@ -435,6 +440,7 @@ async fn compile(
                 let content = occupied.open(&path).map_err(from_tree)?;
                 send_file(conversation, path, mode, size, content).await?;
             }
+            WrittenKind::Removed => conversation.say(FromWorker::Removed(path)).await,
             WrittenKind::Directory => {
                 conversation
                     .say(FromWorker::Made { path, target: None })

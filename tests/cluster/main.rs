@@ -20,3 +20,4 @@ mod terminal;
 mod tree;
 mod users;
 mod wait;
+mod written;
