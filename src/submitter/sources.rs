@@ -1,18 +1,21 @@
 //! The files of a source job: asks the compiler where it looks, and the scanner what it could open.
 //!
 //! The compiler is asked once for each distinct set of flags, directory and environment; its
-//! answer is kept as long as the compiler is the same and the scanner does not find it stale.
+//! answer is kept as long as the compiler is the same and the scanner does not find it stale. When
+//! a compiler elsewhere misses a file that is here, the scanner is told, so that it happens once.
 
-use std::collections::BTreeMap;
-use std::io;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, Read};
 use std::os::unix::process::CommandExt;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use smol::process::Command;
 
+use super::missing::{self, Complaint, Finding};
 use crate::args::{self, ForcedKind, Plan};
 use crate::id::{AbsPath, Bytes, Digest};
+use crate::include::directives::{self, Form};
 use crate::include::{
     Decline, Family, Forced, Language, Limits, Scan, ScanRequest, Scanner, SearchList,
 };
@@ -20,6 +23,12 @@ use crate::message::Call;
 
 /// Search lists that are kept. A project has a handful; beyond it, all are asked for anew.
 const LISTS_MAX: usize = 1024;
+
+/// Bytes of a source file in which a line is looked for.
+const SOURCE_BYTES_MAX: u64 = 16 << 20;
+
+/// Bytes of a line that are quoted.
+const QUOTED_BYTES_MAX: usize = 200;
 
 /// Variables that change where a compiler looks, or what it is.
 const VARIABLES: [&str; 8] = [
@@ -42,6 +51,33 @@ struct Question {
     flags: Vec<Bytes>,
     cwd: AbsPath,
     variables: Vec<Option<Bytes>>,
+}
+
+impl Question {
+    fn new(call: &Call, cwd: &AbsPath, plan: &Plan, toolchain: Digest) -> Self {
+        Self {
+            toolchain,
+            compiler: call.compiler.clone(),
+            language: plan.language.name(),
+            flags: plan.search.clone(),
+            cwd: cwd.clone(),
+            variables: VARIABLES
+                .iter()
+                .map(|name| call.variable(name).cloned())
+                .collect(),
+        }
+    }
+}
+
+/// What is behind a compiler's word that a file is missing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Account {
+    /// It is true here as well.
+    True,
+    /// It can't be true: the sentence says why.
+    Untrue(String),
+    /// The file is here and was not sent. The scanner knows now; the sentence is for the log.
+    Missed(String),
 }
 
 /// The scanner and the search lists of a submitter.
@@ -71,17 +107,7 @@ impl Sources {
         plan: &Plan,
         toolchain: Digest,
     ) -> Result<Scan, Declined> {
-        let question = Question {
-            toolchain,
-            compiler: call.compiler.clone(),
-            language: plan.language.name(),
-            flags: plan.search.clone(),
-            cwd: cwd.clone(),
-            variables: VARIABLES
-                .iter()
-                .map(|name| call.variable(name).cloned())
-                .collect(),
-        };
+        let question = Question::new(call, cwd, plan, toolchain);
         for retry in [true, false] {
             let list = self.list(call, &question).await?;
             match self.scan_with(call, cwd, plan, list).await {
@@ -97,12 +123,75 @@ impl Sources {
         unreachable!("the second round returns")
     }
 
-    /// Remembers that `includer` opens `name`: a compile failed elsewhere for want of it.
-    pub fn learn(&self, includer: &AbsPath, name: &[u8]) {
-        self.scanner
-            .lock()
-            .expect("no holder of this lock panics")
-            .learn(includer, name);
+    /// Finds out why a compiler elsewhere said that a file is missing, and tells the scanner when it
+    /// was its fault. `printed` is what the compiler said; `sent` tells what was part of the job, whose
+    /// main file is `main`.
+    ///
+    /// # Errors
+    /// When the compiler here does not say where it looks.
+    pub async fn account(
+        &self,
+        call: &Call,
+        cwd: &AbsPath,
+        plan: &Plan,
+        toolchain: Digest,
+        printed: &[u8],
+        sent: BTreeSet<AbsPath>,
+    ) -> Result<Account, Declined> {
+        let complaints = missing::complaints(printed);
+        if complaints.is_empty() {
+            return Ok(Account::True);
+        }
+        let question = Question::new(call, cwd, plan, toolchain);
+        let list = self.list(call, &question).await?;
+        let look = Look {
+            cwd: cwd.clone(),
+            main: plan.input.clone(),
+            list,
+        };
+        let (look, sent, finding) = smol::unblock(move || {
+            let finding = look.judge(&complaints, &sent);
+            (look, sent, finding)
+        })
+        .await;
+        let missed = match finding {
+            Finding::Nothing => return Ok(Account::True),
+            Finding::Contradiction(file) => {
+                return Ok(Account::Untrue(format!(
+                    "the compiler misses {file}, which it had"
+                )));
+            }
+            Finding::Missed(missed) => missed,
+        };
+        let place = match &missed.place {
+            Some((file, line)) => format!("{file}:{line}"),
+            None => plan.input.to_string(),
+        };
+        // What a rule of the build has made since the scan is no miss.
+        let lists = |scan: Result<Scan, Declined>| {
+            scan.is_ok_and(|scan| scan.entries.iter().any(|one| one.entry.path == missed.file))
+        };
+        if lists(self.scan(call, cwd, plan, toolchain).await) {
+            let sentence = format!("{} has appeared since the job was sent", missed.file);
+            log::info!("{place}: {sentence}");
+            return Ok(Account::Missed(sentence));
+        }
+        let includer = look.includer(missed.place.as_ref(), &sent);
+        let directive = (missed.place.as_ref())
+            .and_then(|(file, line)| look.line(file, *line))
+            .map_or_else(|| "the command line".to_owned(), |text| text.to_string());
+        let sentence = format!(
+            "{place}: the scanner overlooked {} ({directive}); it will not do so again",
+            missed.file
+        );
+        log::warn!("{sentence}");
+        if let Some(includer) = includer {
+            self.scanner
+                .lock()
+                .expect("no holder of this lock panics")
+                .learn(&includer, &missed.name);
+        }
+        Ok(Account::Missed(sentence))
     }
 
     async fn scan_with(
@@ -180,6 +269,114 @@ impl Sources {
 
     fn lists(&self) -> MutexGuard<'_, BTreeMap<Question, Arc<SearchList>>> {
         self.lists.lock().expect("no holder of this lock panics")
+    }
+}
+
+/// Where a compile looks for files, for looking there after the fact. It blocks on the disk.
+struct Look {
+    cwd: AbsPath,
+    main: Bytes,
+    list: Arc<SearchList>,
+}
+
+impl Look {
+    fn judge(&self, complaints: &[Complaint], sent: &BTreeSet<AbsPath>) -> Finding {
+        // Only a directive that names files misses one, whatever else a message mentions.
+        let relevant = |complaint: &&Complaint| {
+            let line = (complaint.place.as_ref()).and_then(|(file, line)| self.line(file, *line));
+            let names = |line: Bytes| {
+                [&b"include"[..], b"import", b"embed", b"incbin", b"asm"]
+                    .iter()
+                    .any(|word| memchr::memmem::find(&line, word).is_some())
+            };
+            complaint.certain || line.is_none_or(names)
+        };
+        let complaints: Vec<Complaint> = complaints.iter().filter(relevant).cloned().collect();
+        missing::judge(
+            &complaints,
+            &mut |place, name| self.exists(place, name),
+            &|file| sent.contains(file),
+        )
+    }
+
+    /// The regular files that a name may mean, canonical.
+    fn exists(&self, place: Option<&(Bytes, u32)>, name: &Bytes) -> Vec<AbsPath> {
+        let written = place
+            .and_then(|(file, line)| self.line(file, *line))
+            .and_then(|line| form(&line, name));
+        let beside = directory(place.map_or(&self.main, |(file, _)| file));
+        let mut places: Vec<&[u8]> = Vec::new();
+        if written != Some(Form::Angle) {
+            places.push(beside);
+            places.extend(self.list.quote.iter().map(|place| &place[..]));
+        }
+        if written.is_none() {
+            // An assembler, and the command line, look in the working directory.
+            places.push(b".");
+            places.extend(self.list.embed.iter().map(|place| &place[..]));
+        }
+        places.extend(self.list.angle.iter().map(|place| &place[..]));
+        let mut found: Vec<AbsPath> = places
+            .into_iter()
+            .filter_map(|place| self.canonical(&[place, b"/", name].concat(), name))
+            .collect();
+        found.sort_unstable();
+        found.dedup();
+        found
+    }
+
+    fn canonical(&self, path: &[u8], name: &Bytes) -> Option<AbsPath> {
+        let path = if name.first() == Some(&b'/') {
+            name.as_path().to_owned()
+        } else {
+            self.cwd.as_path().join(Bytes::from(path).as_path())
+        };
+        let real = std::fs::canonicalize(path).ok()?;
+        let is_file = real.metadata().is_ok_and(|metadata| metadata.is_file());
+        is_file
+            .then(|| AbsPath::parse(Bytes::from(real.as_path()).0).ok())
+            .flatten()
+    }
+
+    /// A line of a source file; none where there is none.
+    fn line(&self, file: &Bytes, line: u32) -> Option<Bytes> {
+        let path = self.cwd.as_path().join(file.as_path());
+        let mut text = Vec::new();
+        let file = std::fs::File::open(path).ok()?;
+        if !file.metadata().ok()?.is_file() {
+            return None;
+        }
+        file.take(SOURCE_BYTES_MAX).read_to_end(&mut text).ok()?;
+        let line = text
+            .split(|&b| b == b'\n')
+            .nth(line.checked_sub(1)? as usize)?
+            .trim_ascii();
+        Some(Bytes::from(&line[..line.len().min(QUOTED_BYTES_MAX)]))
+    }
+
+    /// The file of the job to which a directive belongs: the named one, else the main file.
+    fn includer(&self, place: Option<&(Bytes, u32)>, sent: &BTreeSet<AbsPath>) -> Option<AbsPath> {
+        let real = |file: &Bytes| self.canonical(file, file);
+        place
+            .and_then(|(file, _)| real(file))
+            .filter(|file| sent.contains(file))
+            .or_else(|| real(&self.main))
+    }
+}
+
+/// How a name is written in a directive; none when it is computed or is no directive's.
+fn form(line: &[u8], name: &[u8]) -> Option<Form> {
+    let includes = directives::read(line).includes;
+    let found = includes.iter().find(|include| include.name == name);
+    found.map(|include| include.form)
+}
+
+/// The directory of a file, as it is spelled.
+fn directory(path: &[u8]) -> &[u8] {
+    match path.iter().rposition(|&b| b == b'/') {
+        Some(0) => b"/",
+        Some(slash) => &path[..slash],
+        None => b".",
     }
 }
 
