@@ -57,8 +57,8 @@ pub struct Prepared<'a> {
     pub contents: &'a dyn Contents,
     /// The toolchain, should the worker lack it.
     pub manifest: &'a Manifest,
-    /// The name of the file that the command makes anew; the others it writes in place.
-    pub made_anew: Option<&'a [u8]>,
+    /// The names of the files that the command makes anew; the others it writes in place.
+    pub made_anew: Vec<&'a [u8]>,
 }
 
 /// What a worker delivered.
@@ -202,7 +202,7 @@ impl Delivery {
                 self.announce(&path, spec)?;
                 self.file_bytes = self.file_bytes.saturating_add(size);
                 let name = path.as_path().file_name().map(OsStrExt::as_bytes);
-                let anew = name == prepared.made_anew;
+                let anew = name.is_some_and(|name| prepared.made_anew.contains(&name));
                 let create = move || Pending::create(&path, mode, size, anew);
                 self.files.push(smol::unblock(create).await?);
             }

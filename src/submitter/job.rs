@@ -16,6 +16,7 @@ use super::course::{self, Course, Step};
 use super::environment;
 use super::inputs::{self, Compiler, Inputs, Reason, because};
 use super::locale::{Locale, Locales};
+use super::native::Processors;
 use super::output;
 use super::placement::{Lease, Placement};
 use super::pool::Pool;
@@ -36,6 +37,7 @@ pub struct Submitter {
     toolchains: Toolchains,
     sources: Sources,
     locales: Locales,
+    processors: Processors,
     /// Preprocessors that run at a time: they are this machine's own work.
     preprocessing: Semaphore,
     platform: String,
@@ -71,6 +73,7 @@ impl Submitter {
             toolchains: Toolchains::new(spool)?,
             sources: Sources::default(),
             locales: Locales::default(),
+            processors: Processors::default(),
             platform,
             preprocessing: Semaphore::new(preprocessors.max(1)),
             tenant,
@@ -193,7 +196,7 @@ impl Submitter {
                 return local(report, because(reason.word(), reason.sentence()));
             }
         };
-        report.file = plan.input.clone();
+        report.file = plan.name().clone();
         match self.distribute(call, &cwd, &plan, &mut report).await {
             Ok(ending) => ending,
             Err(reason) => local(report, reason),
@@ -208,12 +211,7 @@ impl Submitter {
         plan: &Plan,
         report: &mut Report,
     ) -> Result<Ending, Reason> {
-        let places = plan
-            .dependencies
-            .iter()
-            .map(|file| &file.path)
-            .chain([&plan.output]);
-        for place in places {
+        for place in plan.places() {
             if let Some(obstacle) = output::obstacle(&cwd.as_path().join(place.as_path())) {
                 return Err(because("output-place", format!("{place}: {obstacle}")));
             }
@@ -251,6 +249,7 @@ impl Submitter {
                         plan,
                         compiler,
                         &self.sources,
+                        &self.processors,
                         &self.preprocessing,
                     )
                     .await?,
@@ -281,7 +280,7 @@ impl Submitter {
                     return Ok(Ending::Remote(Box::new(delivered), report.clone()));
                 }
                 Err(failure) => {
-                    log::info!("{} on {name}: {failure}", plan.input);
+                    log::info!("{} on {name}: {failure}", plan.name());
                     let node = lease.grant().node;
                     if matches!(failure, Undelivered::Dead(_) | Undelivered::Misbehaves(_)) {
                         self.pool.forget(lease.grant().address);
@@ -361,7 +360,7 @@ impl Submitter {
         };
         log::debug!(
             "{} goes to {} as job {}",
-            plan.input,
+            plan.name(),
             lease.grant().name,
             spec.job
         );
@@ -421,11 +420,12 @@ fn shared_place<'a>(inputs: &'a Inputs, toolchain: &Toolchain) -> Option<&'a Abs
         .find(|place| entries.iter().any(|entry| entry.path.is_within(place)))
 }
 
-/// The name of the file that the compiler makes anew: an assembler and clang do not write over what
+/// The names of the files that the compiler makes anew: an assembler and clang do not write over what
 /// is there.
-fn made_anew(plan: &Plan) -> Option<&[u8]> {
+fn made_anew(plan: &Plan) -> Vec<&[u8]> {
     let anew = plan.stage == Stage::Object || plan.family == Family::Clang;
-    anew.then(|| file_name(&plan.output))
+    let outputs = plan.units.iter().map(|unit| file_name(&unit.output));
+    outputs.filter(|_| anew).collect()
 }
 
 fn classify(call: &Call, cwd: &AbsPath) -> Verdict {
@@ -455,7 +455,7 @@ fn want(call: &Call, plan: &Plan, toolchain: &Toolchain, course: &Course) -> Wan
         request: RequestId(0),
         toolchain: toolchain.digest,
         platform: toolchain.manifest.platform.clone(),
-        file: plan.input.clone(),
+        file: plan.name().clone(),
         preferred: preferred.map(|value| value.to_string()).unwrap_or_default(),
         except: course.except().to_vec(),
         niceness: call.niceness.clamp(0, 19) as u8,

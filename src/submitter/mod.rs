@@ -11,6 +11,7 @@ pub mod inputs;
 pub mod job;
 pub mod locale;
 pub mod missing;
+pub mod native;
 pub mod output;
 pub mod placement;
 pub mod pool;
