@@ -25,12 +25,15 @@ const PHRASES: [&[u8]; 5] = [
     b"profile count data file",
 ];
 
+/// A file as a compiler spells it, and a line in it.
+pub type Place = (Bytes, u32);
+
 /// A line that may complain of a missing file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Complaint {
     /// The file with the directive, as the compiler spells it, and its line; none when the command
     /// line, or text that the compiler made itself, asked for the file.
-    pub place: Option<(Bytes, u32)>,
+    pub place: Option<Place>,
     /// What may be the missing file's name, the likeliest first.
     pub names: Vec<Bytes>,
     /// Whether the line says, in English, that a file is missing.
@@ -52,11 +55,20 @@ pub enum Finding {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Missed {
     /// The file with the directive and its line, as in [`Complaint::place`].
-    pub place: Option<(Bytes, u32)>,
+    pub place: Option<Place>,
     /// The name that the compiler looked for.
     pub name: Bytes,
     /// Where it exists.
+    pub there: There,
+}
+
+/// A regular file that a name may mean.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct There {
+    /// Its canonical path.
     pub file: AbsPath,
+    /// The absolute path on which a compiler comes to it.
+    pub spelled: Bytes,
 }
 
 /// The lines of `text` that may complain of a missing file.
@@ -97,27 +109,29 @@ pub fn says_so(text: &[u8]) -> bool {
         .any(|phrase| memchr::memmem::find(text, phrase).is_some())
 }
 
-/// Judges complaints. `exists` tells where a name leads here, with the place that asks for it;
-/// `listed` whether a path was part of the job.
+/// Tells where a name leads here, with the place that asks for it.
+pub type Exists<'a> = dyn FnMut(Option<&Place>, &Bytes) -> Vec<There> + 'a;
+
+/// Judges complaints; `listed` tells whether a path was part of the job.
 pub fn judge(
     complaints: &[Complaint],
-    exists: &mut dyn FnMut(Option<&(Bytes, u32)>, &Bytes) -> Vec<AbsPath>,
+    exists: &mut Exists<'_>,
     listed: &dyn Fn(&AbsPath) -> bool,
 ) -> Finding {
     let mut contradiction = None;
     for complaint in complaints {
         for name in &complaint.names {
-            for file in exists(complaint.place.as_ref(), name) {
-                if !listed(&file) {
+            for there in exists(complaint.place.as_ref(), name) {
+                if !listed(&there.file) {
                     return Finding::Missed(Missed {
                         place: complaint.place.clone(),
                         name: name.clone(),
-                        file,
+                        there,
                     });
                 }
                 // Compilers mention files for many reasons.
                 if complaint.certain && contradiction.is_none() {
-                    contradiction = Some(file);
+                    contradiction = Some(there.file);
                 }
             }
         }
@@ -153,7 +167,7 @@ fn without_colours(text: &[u8]) -> Vec<u8> {
 }
 
 /// Splits `path:line:column: message`; there may be no column, or no place at all.
-fn placed(line: &[u8]) -> (Option<(Bytes, u32)>, &[u8]) {
+fn placed(line: &[u8]) -> (Option<Place>, &[u8]) {
     for colon in memchr::memchr_iter(b':', line) {
         let (number, rest) = digits(&line[colon + 1..]);
         let Some(number) = number else { continue };
@@ -243,10 +257,14 @@ mod tests {
     /// What is found when the files `here` exist and `sent` were part of the job.
     fn finding(text: &str, here: &[&str], sent: &[&str]) -> String {
         let path = |name: &str| AbsPath::parse(format!("/{name}")).unwrap();
-        let mut exists = |_: Option<&(Bytes, u32)>, name: &Bytes| {
+        let mut exists = |_: Option<&Place>, name: &Bytes| {
             let name = name.to_string();
             let found = here.iter().filter(|other| **other == name);
-            found.map(|name| path(name)).collect()
+            let there = |name: &&str| There {
+                file: path(name),
+                spelled: path(name).into(),
+            };
+            found.map(there).collect()
         };
         let listed = |file: &AbsPath| sent.iter().any(|name| path(name) == *file);
         match judge(&complaints(text.as_bytes()), &mut exists, &listed) {

@@ -10,6 +10,7 @@ pub mod environment;
 pub mod inputs;
 pub mod job;
 pub mod locale;
+pub mod look;
 pub mod missing;
 pub mod native;
 pub mod output;

@@ -5,17 +5,17 @@
 //! a compiler elsewhere misses a file that is here, the scanner is told, so that it happens once.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use smol::process::Command;
 
-use super::missing::{self, Complaint, Finding};
+use super::look::Look;
+use super::missing::{self, Finding};
 use crate::args::{self, ForcedKind, Plan, Profiles, Unit};
 use crate::id::{AbsPath, Bytes, Digest};
-use crate::include::directives::{self, Form};
 use crate::include::{
     Decline, Family, Forced, Language, Limits, Listed, Scan, ScanRequest, Scanner, SearchList,
 };
@@ -23,12 +23,6 @@ use crate::message::Call;
 
 /// Search lists that are kept. A project has a handful; beyond it, all are asked for anew.
 const LISTS_MAX: usize = 1024;
-
-/// Bytes of a source file in which a line is looked for.
-const SOURCE_BYTES_MAX: u64 = 16 << 20;
-
-/// Bytes of a line that are quoted.
-const QUOTED_BYTES_MAX: usize = 200;
 
 /// Variables that change where a compiler looks, or what it is.
 const VARIABLES: [&str; 8] = [
@@ -177,11 +171,7 @@ impl Sources {
         let language = plan.units[0].language;
         let question = Question::new(call, cwd, plan, language, toolchain);
         let told = self.told(call, &question).await?;
-        let look = Look {
-            cwd: cwd.clone(),
-            main: plan.name().clone(),
-            list: told.list.clone(),
-        };
+        let look = Look::new(cwd.clone(), plan.name().clone(), told.list.clone(), &sent);
         let (look, sent, finding) = smol::unblock(move || {
             let finding = look.judge(&complaints, &sent);
             (look, sent, finding)
@@ -202,10 +192,14 @@ impl Sources {
         };
         // What a rule of the build has made since the scan is no miss.
         let lists = |scan: Result<Scan, Declined>| {
-            scan.is_ok_and(|scan| scan.entries.iter().any(|one| one.entry.path == missed.file))
+            scan.is_ok_and(|scan| {
+                scan.entries
+                    .iter()
+                    .any(|one| one.entry.path == missed.there.file)
+            })
         };
         if lists(self.scan(call, cwd, plan, toolchain).await) {
-            let sentence = format!("{} has appeared since the job was sent", missed.file);
+            let sentence = format!("{} has appeared since the job was sent", missed.there.file);
             log::info!("{place}: {sentence}");
             return Ok(Account::Missed(sentence));
         }
@@ -215,14 +209,13 @@ impl Sources {
             .map_or_else(|| "the command line".to_owned(), |text| text.to_string());
         let sentence = format!(
             "{place}: the scanner overlooked {} ({directive}); it will not do so again",
-            missed.file
+            missed.there.file
         );
         log::warn!("{sentence}");
         if let Some(includer) = includer {
-            self.scanner
-                .lock()
-                .expect("no holder of this lock panics")
-                .learn(&includer, &missed.name);
+            let mut scanner = self.scanner.lock().expect("no holder of this lock panics");
+            scanner.learn(&includer, &missed.name);
+            scanner.learn(&includer, &missed.there.spelled);
         }
         Ok(Account::Missed(sentence))
     }
@@ -313,114 +306,6 @@ impl Sources {
 
     fn lists(&self) -> MutexGuard<'_, BTreeMap<Question, Arc<Told>>> {
         self.lists.lock().expect("no holder of this lock panics")
-    }
-}
-
-/// Where a compile looks for files, for looking there after the fact. It blocks on the disk.
-struct Look {
-    cwd: AbsPath,
-    main: Bytes,
-    list: Arc<SearchList>,
-}
-
-impl Look {
-    fn judge(&self, complaints: &[Complaint], sent: &BTreeSet<AbsPath>) -> Finding {
-        // Only a directive that names files misses one, whatever else a message mentions.
-        let relevant = |complaint: &&Complaint| {
-            let line = (complaint.place.as_ref()).and_then(|(file, line)| self.line(file, *line));
-            let names = |line: Bytes| {
-                [&b"include"[..], b"import", b"embed", b"incbin", b"asm"]
-                    .iter()
-                    .any(|word| memchr::memmem::find(&line, word).is_some())
-            };
-            complaint.certain || line.is_none_or(names)
-        };
-        let complaints: Vec<Complaint> = complaints.iter().filter(relevant).cloned().collect();
-        missing::judge(
-            &complaints,
-            &mut |place, name| self.exists(place, name),
-            &|file| sent.contains(file),
-        )
-    }
-
-    /// The regular files that a name may mean, canonical.
-    fn exists(&self, place: Option<&(Bytes, u32)>, name: &Bytes) -> Vec<AbsPath> {
-        let written = place
-            .and_then(|(file, line)| self.line(file, *line))
-            .and_then(|line| form(&line, name));
-        let beside = directory(place.map_or(&self.main, |(file, _)| file));
-        let mut places: Vec<&[u8]> = Vec::new();
-        if written != Some(Form::Angle) {
-            places.push(beside);
-            places.extend(self.list.quote.iter().map(|place| &place[..]));
-        }
-        if written.is_none() {
-            // An assembler, and the command line, look in the working directory.
-            places.push(b".");
-            places.extend(self.list.embed.iter().map(|place| &place[..]));
-        }
-        places.extend(self.list.angle.iter().map(|place| &place[..]));
-        let mut found: Vec<AbsPath> = places
-            .into_iter()
-            .filter_map(|place| self.canonical(&[place, b"/", name].concat(), name))
-            .collect();
-        found.sort_unstable();
-        found.dedup();
-        found
-    }
-
-    fn canonical(&self, path: &[u8], name: &Bytes) -> Option<AbsPath> {
-        let path = if name.first() == Some(&b'/') {
-            name.as_path().to_owned()
-        } else {
-            self.cwd.as_path().join(Bytes::from(path).as_path())
-        };
-        let real = std::fs::canonicalize(path).ok()?;
-        let is_file = real.metadata().is_ok_and(|metadata| metadata.is_file());
-        is_file
-            .then(|| AbsPath::parse(Bytes::from(real.as_path()).0).ok())
-            .flatten()
-    }
-
-    /// A line of a source file; none where there is none.
-    fn line(&self, file: &Bytes, line: u32) -> Option<Bytes> {
-        let path = self.cwd.as_path().join(file.as_path());
-        let mut text = Vec::new();
-        let file = std::fs::File::open(path).ok()?;
-        if !file.metadata().ok()?.is_file() {
-            return None;
-        }
-        file.take(SOURCE_BYTES_MAX).read_to_end(&mut text).ok()?;
-        let line = text
-            .split(|&b| b == b'\n')
-            .nth(line.checked_sub(1)? as usize)?
-            .trim_ascii();
-        Some(Bytes::from(&line[..line.len().min(QUOTED_BYTES_MAX)]))
-    }
-
-    /// The file of the job to which a directive belongs: the named one, else the main file.
-    fn includer(&self, place: Option<&(Bytes, u32)>, sent: &BTreeSet<AbsPath>) -> Option<AbsPath> {
-        let real = |file: &Bytes| self.canonical(file, file);
-        place
-            .and_then(|(file, _)| real(file))
-            .filter(|file| sent.contains(file))
-            .or_else(|| real(&self.main))
-    }
-}
-
-/// How a name is written in a directive; none when it is computed or is no directive's.
-fn form(line: &[u8], name: &[u8]) -> Option<Form> {
-    let includes = directives::read(line).includes;
-    let found = includes.iter().find(|include| include.name == name);
-    found.map(|include| include.form)
-}
-
-/// The directory of a file, as it is spelled.
-fn directory(path: &[u8]) -> &[u8] {
-    match path.iter().rposition(|&b| b == b'/') {
-        Some(0) => b"/",
-        Some(slash) => &path[..slash],
-        None => b".",
     }
 }
 
