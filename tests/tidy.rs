@@ -54,6 +54,7 @@ const LAYERS: [(&str, &[&str]); 5] = [
             "include/watch",
             "key",
             "names",
+            "reactor",
             "sandbox",
             "signal",
             "sys",
