@@ -109,7 +109,7 @@ impl Submitter {
                 let status = delivered.status;
                 let printed = std::mem::take(&mut delivered.printed);
                 let umask = call.umask;
-                match smol::unblock(move || delivered.commit(umask)).await {
+                match delivered.commit(umask).await {
                     Ok(()) => {
                         for (stream, data) in printed {
                             client
