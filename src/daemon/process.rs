@@ -16,7 +16,7 @@ use nix::sys::socket::{getsockopt, sockopt};
 use super::agent;
 use super::broker;
 use super::link::{self, LinkConfig};
-use super::node::Node;
+use super::node::{Node, RemoteRoom};
 use crate::config::DaemonConfig;
 use crate::executor;
 use crate::id::Digest;
@@ -29,7 +29,7 @@ use crate::sandbox::zygote::Starter;
 use crate::submitter::job::Submitter;
 use crate::submitter::placement::Placement;
 use crate::sys;
-use crate::worker::job::{Admission, Slot, Worker};
+use crate::worker::job::{Admission, Promise, Room, Worker};
 use crate::worker::store::Store;
 use crate::worker::tenancy::Tenancies;
 use crate::worker::tree::TreeLimits;
@@ -67,6 +67,7 @@ pub fn run_alone(config: DaemonConfig) -> Result<(), Failure> {
             placement.clone(),
             credentials,
             processors(),
+            config.declined,
             platform(),
             config.cache_dir.join("archives"),
         )?;
@@ -190,13 +191,17 @@ async fn accept_clients(listener: Async<UnixListener>, submitter: Arc<Submitter>
 /// Lends the node's slots to the worker.
 struct NodeSlots(Node);
 
+impl Room for RemoteRoom {
+    fn slot(&mut self) -> Promise<'_, ()> {
+        Box::pin(self.turn())
+    }
+}
+
 impl Admission for NodeSlots {
-    fn slot(&self) -> Slot<'_> {
+    fn room(&self) -> Promise<'_, Box<dyn Room>> {
         Box::pin(async {
-            self.0
-                .remote_slot()
-                .await
-                .map(|slot| Box::new(slot) as Box<dyn Send>)
+            let room = self.0.remote_room().await?;
+            Some(Box::new(room) as Box<dyn Room>)
         })
     }
 
