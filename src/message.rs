@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{AbsPath, Bytes, Digest, JobId, LeaseId, NodeId, RequestId};
+use crate::id::{AbsPath, Bytes, Digest, JobId, LeaseId, NodeId, RequestId, SchedulerId, Term};
 
 /// The version of all that follows. Both ends of a connection must have the same.
 pub const PROTOCOL: u16 = 1;
@@ -556,6 +556,35 @@ pub struct NodeStatus {
     pub no_remote: Option<String>,
     /// One-minute load average, times 1000.
     pub load_milli: u32,
+}
+
+// ---------------------------------------------------------------------------------------------
+// Between schedulers, and from who looks for one: datagrams, see [`crate::discover`]
+
+/// What a scheduler says of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claim {
+    /// Who it is.
+    pub id: SchedulerId,
+    /// When it started, in milliseconds since 1970 by its own clock.
+    pub started_ms: u64,
+    /// The latest term that it knows; when it is the master, its own.
+    pub term: Term,
+    /// What it is.
+    pub standing: Standing,
+    /// Where it takes TCP connections.
+    pub port: u16,
+}
+
+/// What a scheduler is among the schedulers of its cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Standing {
+    /// It does not know yet who the master is, or no longer.
+    Looking,
+    /// It knows the master, and waits for its end.
+    Standby,
+    /// It places the jobs.
+    Master,
 }
 
 // ---------------------------------------------------------------------------------------------
