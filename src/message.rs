@@ -492,6 +492,12 @@ pub enum FromScheduler {
     },
     /// The login is refused, and why; the connection ends.
     Refused(String),
+    /// This scheduler stands by, and the master is there; the connection ends. Also the answer to
+    /// [`ToScheduler::Status`].
+    Elsewhere(SocketAddr),
+    /// The schedulers that stand by, those first that would follow first: after the welcome, and when they
+    /// change. The address of one beside the master may be a loopback address.
+    Standbys(Vec<SocketAddr>),
     /// A slot.
     Grant(Grant),
     /// There is and will be no slot for this request on the present nodes: compile locally.
@@ -560,6 +566,28 @@ pub struct NodeStatus {
 
 // ---------------------------------------------------------------------------------------------
 // Between schedulers, and from who looks for one: datagrams, see [`crate::discover`]
+
+/// What is asked and answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Datagram {
+    /// Which schedulers are there?
+    Question {
+        /// To be repeated in the answer.
+        nonce: Nonce,
+        /// What the one who asks is, if it is a scheduler. Anybody may have recorded it.
+        asker: Option<Claim>,
+    },
+    /// This one is.
+    Answer {
+        /// The question's.
+        nonce: Nonce,
+        /// What it is.
+        claim: Claim,
+    },
+}
+
+/// Makes an answer belong to its question.
+pub type Nonce = [u8; 16];
 
 /// What a scheduler says of itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -5,6 +5,7 @@
 
 pub mod admission;
 pub mod election;
+pub mod herald;
 pub mod lease;
 pub mod node;
 pub mod policy;

@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::pin::pin;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -16,11 +16,13 @@ use smol::future::FutureExt;
 use smol::{Async, Task, Timer};
 
 use crate::connection::{Connection, ConnectionError, Receiver, Sender};
-use crate::discover;
+use crate::discover::{Seal, Sockets};
 use crate::executor;
-use crate::id::Time;
+use crate::id::{Term, Time};
 use crate::key::Credentials;
 use crate::message::{FromScheduler, ToScheduler};
+use crate::scheduler::election::Role;
+use crate::scheduler::herald::{self, HeraldConfig, News, Wish};
 use crate::scheduler::state::{Action, Core, Event, PeerId};
 
 /// Connections whose handshake is under way, at most; one more pushes the oldest out, since an honest
@@ -37,6 +39,10 @@ const OUTBOX_MAX: usize = 8192;
 const OUTBOX_MAX_FOR_STATUS: usize = 2;
 /// Events that wait for the core, at most; then the readers wait.
 const INPUTS_MAX: usize = 1024;
+/// Arrivals that wait for an election, at most. It takes less than two seconds.
+const UNDECIDED_MAX: usize = PEERS_MAX;
+/// Words between the dispatcher and the herald, at most.
+const WISHES_MAX: usize = 64;
 /// Bytes that are sent at once, about.
 const BATCH_BYTES: usize = 64 << 10;
 /// How long a peer that is closed may take to read why.
@@ -55,6 +61,10 @@ pub struct ServerConfig {
     pub credentials: Credentials,
     /// The address to listen on; unspecified for all.
     pub bind: IpAddr,
+    /// Other schedulers of the cluster that may be out of a broadcast's reach: host and port.
+    pub others: Vec<(String, u16)>,
+    /// Whether there are no other schedulers and nobody has to find this one.
+    pub alone: bool,
 }
 
 /// A scheduler that listens.
@@ -62,7 +72,7 @@ pub struct ServerConfig {
 pub struct Server {
     config: ServerConfig,
     listener: Async<TcpListener>,
-    discovery: Option<Async<UdpSocket>>,
+    discovery: Option<Sockets>,
     address: SocketAddr,
 }
 
@@ -77,15 +87,17 @@ impl Server {
     pub fn bind(config: ServerConfig) -> io::Result<Self> {
         let listener = Async::<TcpListener>::bind((config.bind, config.port))?;
         let address = listener.get_ref().local_addr()?;
-        let discovery = match discover::listen(address.port()) {
-            Ok(socket) => Some(socket),
-            Err(error) => {
-                log::warn!(
-                    "listen on UDP port {}: {error}; nodes must be told where this scheduler is",
-                    address.port()
-                );
-                None
-            }
+        let discovery = match config.alone {
+            true => None,
+            false => Sockets::listen(address.port())
+                .inspect_err(|error| {
+                    log::warn!(
+                        "listen on UDP port {}: {error}; nodes must be told where this scheduler is, \
+                         and there must be no other",
+                        address.port()
+                    );
+                })
+                .ok(),
         };
         Ok(Self {
             config,
@@ -110,19 +122,28 @@ impl Server {
         } = self;
         log::info!("scheduler of {:?} listens on {address}", config.netname);
         let (inputs, received) = channel::bounded(INPUTS_MAX);
-        let answers = discovery.map(|socket| {
-            let key = config.credentials.datagram_key();
-            let netname = config.netname.clone();
-            executor::spawn(async move {
-                discover::answer(&socket, &key, &netname, address.port()).await;
-            })
-        });
-        let credentials = config.credentials.clone();
-        let door = executor::spawn(admit(listener, credentials, inputs.clone()));
-        Dispatcher::new(&config.netname, inputs)
-            .run(received, stop)
+        let (wishes, wished) = channel::bounded(WISHES_MAX);
+        let (news, told) = channel::bounded(WISHES_MAX);
+        let herald = match discovery {
+            Some(sockets) => {
+                let config = HeraldConfig {
+                    seal: Seal::new(config.credentials.datagram_key(), &config.netname),
+                    port: address.port(),
+                    others: config.others,
+                };
+                executor::spawn(async move {
+                    if let Err(error) = herald::run(config, sockets, wished, news).await {
+                        log::error!("take part in the election of a scheduler: {error}");
+                    }
+                })
+            }
+            None => executor::spawn(herald::run_alone(wished, news)),
+        };
+        let door = executor::spawn(admit(listener, config.credentials, inputs.clone()));
+        Dispatcher::new(&config.netname, inputs, wishes)
+            .run(received, told, stop)
             .await;
-        drop((door, answers));
+        drop((door, herald));
     }
 }
 
@@ -214,11 +235,18 @@ async fn greet(
 
 /// Owns the core and the peers.
 struct Dispatcher {
-    core: Core,
+    netname: String,
+    role: Role,
+    /// There is one as long as this is the master, and it lasts for a term.
+    core: Option<Core>,
+    /// They came while nobody knew who the master is.
+    undecided: VecDeque<Box<Arrival>>,
+    standbys: Vec<SocketAddr>,
     start: Instant,
     peers: BTreeMap<PeerId, Peer>,
     peers_so_far: u64,
     inputs: channel::Sender<Input>,
+    wishes: channel::Sender<Wish>,
 }
 
 struct Peer {
@@ -232,29 +260,40 @@ struct Peer {
 }
 
 impl Dispatcher {
-    fn new(netname: &str, inputs: channel::Sender<Input>) -> Self {
-        // Leases of an earlier start have other numbers, at up to a million grants a second.
-        let seconds = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |since| since.as_secs());
+    fn new(
+        netname: &str,
+        inputs: channel::Sender<Input>,
+        wishes: channel::Sender<Wish>,
+    ) -> Self {
         Self {
-            core: Core::new(netname, seconds << 20),
+            netname: netname.to_owned(),
+            role: Role::Undecided,
+            core: None,
+            undecided: VecDeque::new(),
+            standbys: Vec::new(),
             start: Instant::now(),
             peers: BTreeMap::new(),
             peers_so_far: 0,
             inputs,
+            wishes,
         }
     }
 
-    async fn run(mut self, inputs: channel::Receiver<Input>, stop: impl Future<Output = ()>) {
+    async fn run(
+        mut self,
+        inputs: channel::Receiver<Input>,
+        news: channel::Receiver<News>,
+        stop: impl Future<Output = ()>,
+    ) {
         enum Next {
             Stop,
             Input(Input),
+            News(News),
             Tick,
         }
         let mut stop = pin!(stop);
         loop {
-            let wake = self.core.next_wake();
+            let wake = self.core.as_ref().and_then(Core::next_wake);
             if wake.is_some_and(|wake| wake <= self.now()) {
                 // Asked before the sockets, since a busy socket must not hide a dead node.
                 self.event(Event::Tick);
@@ -263,6 +302,12 @@ impl Dispatcher {
             let stopped = async {
                 stop.as_mut().await;
                 Next::Stop
+            };
+            let news = async {
+                match news.recv().await {
+                    Ok(news) => Next::News(news),
+                    Err(_) => Next::Stop,
+                }
             };
             let input = async {
                 match inputs.recv().await {
@@ -277,11 +322,61 @@ impl Dispatcher {
                 };
                 Next::Tick
             };
-            match stopped.or(input).or(tick).await {
+            match stopped.or(news).or(input).or(tick).await {
                 Next::Stop => return,
+                Next::News(News::Role(role)) => self.become_role(role),
+                Next::News(News::Standbys(standbys)) => self.take_standbys(standbys),
                 Next::Input(input) => self.input(input),
                 Next::Tick => self.event(Event::Tick),
             }
+        }
+    }
+
+    fn become_role(&mut self, role: Role) {
+        if role != self.role {
+            match role {
+                Role::Undecided => log::info!("this scheduler looks for the master"),
+                Role::Master(term) => log::info!("this scheduler is the master, in term {term}"),
+                Role::Standby(at) => log::info!("this scheduler stands by for the one at {at}"),
+            }
+            self.role = role;
+            self.standbys.clear();
+            // Nothing that was lent is known in the next term, so nobody stays.
+            self.core = None;
+            let why = "this scheduler is no longer the master";
+            for id in self.peers.keys().copied().collect::<Vec<_>>() {
+                if let Role::Standby(at) = role {
+                    // Whoever does not read it is closed like the others.
+                    let _ = self.send(id, FromScheduler::Elsewhere(at));
+                }
+                self.part(id, why);
+            }
+            if let Role::Master(term) = role {
+                self.core = Some(Core::new(&self.netname, first_lease()));
+                let _ = term;
+            }
+        }
+        for arrival in std::mem::take(&mut self.undecided) {
+            match role {
+                // The master has just given a sign of life.
+                Role::Standby(at) => send_elsewhere(*arrival, at),
+                Role::Master(_) | Role::Undecided => self.arrived(arrival),
+            }
+        }
+    }
+
+    fn take_standbys(&mut self, standbys: Vec<SocketAddr>) {
+        self.standbys = standbys;
+        let nodes = self.peers.iter().filter(|(_, peer)| peer.node.is_some());
+        for id in nodes.map(|(id, _)| *id).collect::<Vec<_>>() {
+            self.tell_standbys(id);
+        }
+    }
+
+    fn tell_standbys(&mut self, id: PeerId) {
+        if let Err(why) = self.send(id, FromScheduler::Standbys(self.standbys.clone())) {
+            self.part(id, why);
+            self.event(Event::Left(id));
         }
     }
 
@@ -291,7 +386,7 @@ impl Dispatcher {
 
     fn input(&mut self, input: Input) {
         match input {
-            Input::Arrived(arrival) => self.arrived(*arrival),
+            Input::Arrived(arrival) => self.arrived(arrival),
             Input::Heard(peer, message) => {
                 // A message may still be on its way from a peer that was closed.
                 if self.peers.contains_key(&peer) {
@@ -305,7 +400,21 @@ impl Dispatcher {
         }
     }
 
-    fn arrived(&mut self, arrival: Arrival) {
+    fn arrived(&mut self, arrival: Box<Arrival>) {
+        match self.role {
+            Role::Master(_) => self.admit(*arrival),
+            Role::Standby(_) | Role::Undecided => {
+                if self.undecided.len() >= UNDECIDED_MAX {
+                    self.undecided.pop_front();
+                }
+                self.undecided.push_back(arrival);
+                // A full channel says it already.
+                let _ = self.wishes.try_send(Wish::Needed);
+            }
+        }
+    }
+
+    fn admit(&mut self, arrival: Arrival) {
         let Arrival {
             from,
             here,
@@ -343,13 +452,17 @@ impl Dispatcher {
 
     fn event(&mut self, event: Event) {
         let now = self.now();
-        let mut actions = VecDeque::from(self.core.on_event(event, now));
+        let Some(core) = &mut self.core else { return };
+        let mut actions = VecDeque::from(core.on_event(event, now));
         while let Some(action) = actions.pop_front() {
             match action {
                 Action::Send(id, message) => {
                     if let Err(why) = self.send(id, message) {
                         self.part(id, why);
-                        actions.extend(self.core.on_event(Event::Left(id), now));
+                        let core = self.core.as_mut();
+                        actions.extend(core.map_or_else(Vec::new, |core| {
+                            core.on_event(Event::Left(id), now)
+                        }));
                     }
                 }
                 Action::Close(id, why) => self.part(id, &why),
@@ -366,6 +479,7 @@ impl Dispatcher {
             FromScheduler::Welcome { name, .. } => {
                 log::info!("node {name} joined from {}", peer.from);
                 peer.node = Some(name.clone());
+                welcomed = true;
             }
             FromScheduler::Status(_) if peer.outbox.len() >= OUTBOX_MAX_FOR_STATUS => {
                 return Err("asks faster than it reads");
@@ -395,6 +509,25 @@ impl Dispatcher {
         });
         executor::spawn(farewell).detach();
     }
+}
+
+/// The number of the first lease of a term: leases of an earlier one, of this process or another, have lower
+/// numbers, at up to a million grants a second.
+fn first_lease() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| since.as_micros() as u64)
+}
+
+/// Tells a newcomer where the master is.
+fn send_elsewhere(mut arrival: Arrival, at: SocketAddr) {
+    let farewell = async move {
+        // Whoever is gone already asks somebody else.
+        let _ = arrival.sender.send(&FromScheduler::Elsewhere(at)).await;
+    };
+    let late = async {
+        Timer::after(FAREWELL).await;
+    };
+    executor::spawn(farewell.or(late)).detach();
 }
 
 async fn read(
