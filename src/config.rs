@@ -183,6 +183,16 @@ impl Places {
         }
     }
 
+    /// The configuration files: the system's, then the user's. Those that come later count more.
+    pub fn config_files(&self) -> Vec<PathBuf> {
+        let system = PathBuf::from("/etc/ice/ice.toml");
+        let user = (!self.is_root)
+            .then(|| self.below(&self.config_home, ".config"))
+            .flatten();
+        let user = user.map(|directory| directory.join("ice/ice.toml"));
+        [Some(system), user].into_iter().flatten().collect()
+    }
+
     fn below(&self, named: &Option<PathBuf>, in_home: &str) -> Option<PathBuf> {
         // A relative path in these variables is to be ignored (XDG Base Directory Specification).
         named

@@ -40,6 +40,13 @@ pub(super) enum Word {
     Local(LocalOptions),
     /// Make links to ice under the names of all compilers.
     Symlinks(SymlinksOptions),
+    /// Print the settings in force, and where each comes from.
+    Config(ConfigOptions),
+    /// Print the completions of a shell.
+    Completions {
+        /// Which shell.
+        shell: clap_complete::Shell,
+    },
     /// The submitter of one user beside a system daemon.
     #[command(hide = true)]
     Agent {
@@ -190,6 +197,13 @@ pub(super) struct SymlinksOptions {
     pub(super) directory: PathBuf,
 }
 
+#[derive(Debug, Args)]
+pub(super) struct ConfigOptions {
+    /// Only those of `ice WORD`.
+    #[arg(value_name = "WORD")]
+    pub(super) word: Option<String>,
+}
+
 /// What says to which cluster a process belongs.
 #[derive(Debug, Args)]
 pub(super) struct ClusterOptions {
@@ -296,7 +310,7 @@ mod tests {
             ("ice-daemon.8", &["daemon"]),
             ("ice-build-native.1", &["build-native"]),
             ("ice-run.1", &["run"]),
-            ("ice.1", &["status", "key", "local", "symlinks"]),
+            ("ice.1", &["status", "key", "local", "symlinks", "config"]),
         ] {
             let grammar = Ice::command();
             let expect = words
