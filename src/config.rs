@@ -3,6 +3,7 @@
 //! Options, environment and defaults meet in `cli::resolve`; here are the results, and the rules
 //! for defaults and sizes, from arguments alone.
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 /// Why a configuration can't be made.
@@ -23,6 +24,16 @@ pub enum ConfigError {
 pub struct SchedulerConfig {
     /// TCP and UDP port; the text control is on the next one.
     pub port: u16,
+    /// The interface to take connections on; none for all.
+    pub interface: Option<String>,
+    /// Other schedulers of the cluster, each as `HOST` or `HOST:PORT`.
+    pub others: Vec<String>,
+    /// Whether it serves whoever connects, even when another scheduler is the master.
+    pub persistent: bool,
+    /// Where the text control listens.
+    pub control: IpAddr,
+    /// Whether there is no other scheduler and nobody looks for this one.
+    pub alone: bool,
     /// Which cluster.
     pub cluster: ClusterConfig,
     /// How the process is run.
@@ -34,8 +45,8 @@ pub struct SchedulerConfig {
 pub struct DaemonConfig {
     /// Compiles at a time; 0 only submits; none for as many as there are processors.
     pub max_jobs: Option<u32>,
-    /// The scheduler as `HOST` or `HOST:PORT`; none to look for it in the network.
-    pub scheduler: Option<String>,
+    /// The schedulers, each as `HOST` or `HOST:PORT`; none to look for them in the network.
+    pub schedulers: Vec<String>,
     /// The node's name; none for the machine's.
     pub name: Option<String>,
     /// TCP port for jobs.
@@ -66,8 +77,8 @@ pub struct DaemonConfig {
 /// What `ice status` is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StatusConfig {
-    /// The scheduler as `HOST` or `HOST:PORT`; none to look for it in the network.
-    pub scheduler: Option<String>,
+    /// The schedulers, each as `HOST` or `HOST:PORT`; none to look for them in the network.
+    pub schedulers: Vec<String>,
     /// Whether to print JSON.
     pub json: bool,
     /// Which cluster.

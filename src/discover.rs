@@ -43,10 +43,17 @@ const REPEAT: Duration = Duration::from_millis(100);
 const MASTERS_GRACE: Duration = Duration::from_millis(50);
 
 /// What proves that a datagram belongs to a cluster.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct Seal {
     key: [u8; 32],
     netname: String,
+}
+
+impl std::fmt::Debug for Seal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The key is a secret.
+        write!(f, "Seal({:?})", self.netname)
+    }
 }
 
 impl Seal {
@@ -199,7 +206,10 @@ impl Sockets {
     /// The next datagram and who sent it.
     pub async fn receive(&self) -> (Vec<u8>, SocketAddr) {
         loop {
-            match receive(self.v4.as_ref()).or(receive(self.v6.as_ref())).await {
+            match receive(self.v4.as_ref())
+                .or(receive(self.v6.as_ref()))
+                .await
+            {
                 Ok(received) => return received,
                 Err(error) => {
                     // An earlier one could not be delivered, or the machine is short of something.
@@ -302,7 +312,11 @@ fn multicast_interfaces() -> Vec<u32> {
             let flags = interface.flags;
             flags.contains(InterfaceFlags::IFF_MULTICAST | InterfaceFlags::IFF_UP)
         })
-        .filter(|interface| interface.address.is_some_and(|a| a.as_sockaddr_in6().is_some()))
+        .filter(|interface| {
+            interface
+                .address
+                .is_some_and(|a| a.as_sockaddr_in6().is_some())
+        })
         .filter_map(|interface| nix::net::if_::if_nametoindex(&interface.interface_name[..]).ok())
         .collect();
     numbers.sort_unstable();

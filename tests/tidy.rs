@@ -59,6 +59,7 @@ const LAYERS: [(&str, &[&str]); 5] = [
             "signal",
             "sys",
             "toolchain",
+            "whereabouts",
             "worker/store",
             "worker/tree",
         ],

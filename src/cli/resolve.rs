@@ -61,6 +61,11 @@ impl World {
     ) -> Result<SchedulerConfig, ConfigError> {
         Ok(SchedulerConfig {
             port: options.port,
+            interface: options.interface,
+            others: self.schedulers(options.scheduler),
+            persistent: options.persistent_client_connection,
+            control: options.control_address,
+            alone: options.alone,
             cluster: self.cluster(options.cluster)?,
             process: self.process(options.process),
         })
@@ -71,7 +76,7 @@ impl World {
         let socket = options.socket.or_else(|| self.path("socket"));
         Ok(DaemonConfig {
             max_jobs: options.max_jobs,
-            scheduler: self.scheduler_host(options.scheduler),
+            schedulers: self.schedulers(options.scheduler),
             name: options.name,
             port: options.port,
             interface: options.interface,
@@ -96,7 +101,7 @@ impl World {
     /// The configuration of `ice status`.
     pub(super) fn status(&self, options: StatusOptions) -> Result<StatusConfig, ConfigError> {
         Ok(StatusConfig {
-            scheduler: self.scheduler_host(options.scheduler),
+            schedulers: self.schedulers(options.scheduler),
             json: options.json,
             cluster: self.cluster(options.cluster)?,
         })
@@ -151,9 +156,20 @@ impl World {
         }
     }
 
-    /// The scheduler by option, or by the variables of icecream.
-    fn scheduler_host(&self, option: Option<String>) -> Option<String> {
-        option.or_else(|| self.variable("scheduler")?.into_string().ok())
+    /// The schedulers by option, or by the variables of icecream.
+    fn schedulers(&self, option: Vec<String>) -> Vec<String> {
+        let variable = self
+            .variable("scheduler")
+            .and_then(|v| v.into_string().ok());
+        let listed = match (option.is_empty(), &variable) {
+            (true, Some(listed)) => listed.split(',').collect(),
+            _ => option.iter().map(|name| &name[..]).collect::<Vec<_>>(),
+        };
+        let names = listed.into_iter().map(str::trim);
+        names
+            .filter(|name| !name.is_empty())
+            .map(str::to_owned)
+            .collect()
     }
 
     /// What the environment says in place of an option.
@@ -204,7 +220,7 @@ mod tests {
             daemon("ice daemon", &world(&[])),
             DaemonConfig {
                 max_jobs: None,
-                scheduler: None,
+                schedulers: vec![],
                 name: None,
                 port: 10245,
                 interface: None,
@@ -230,20 +246,20 @@ mod tests {
         let world = world(&[
             ("ICE_SOCKET", "sock"),
             ("ICE_KEY_FILE", "/k"),
-            ("ICECC_SCHEDULER", "a"),
+            ("ICECC_SCHEDULER", "a, a2:7"),
             ("USE_SCHEDULER", "b"),
         ]);
         let by_variable = daemon("ice daemon", &world);
         assert_eq!(by_variable.socket, Path::new("/work/sock"));
         assert_eq!(by_variable.cluster.key_file, Path::new("/k"));
-        assert_eq!(by_variable.scheduler.as_deref(), Some("a"));
+        assert_eq!(by_variable.schedulers, ["a", "a2:7"]);
         let by_option = daemon(
-            "ice daemon --socket /s --key-file k -s c:1 -b d -l e",
+            "ice daemon --socket /s --key-file k -s c:1,c2 -s c3 -b d -l e",
             &world,
         );
         assert_eq!(by_option.socket, Path::new("/s"));
         assert_eq!(by_option.cluster.key_file, Path::new("/work/k"));
-        assert_eq!(by_option.scheduler.as_deref(), Some("c:1"));
+        assert_eq!(by_option.schedulers, ["c:1", "c2", "c3"]);
         assert_eq!(by_option.cache_dir, Path::new("/work/d"));
         assert_eq!(
             by_option.process.log_file.as_deref(),

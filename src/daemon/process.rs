@@ -241,7 +241,7 @@ async fn start(
         toolchains,
     };
     let link = LinkConfig {
-        scheduler: config.scheduler.clone(),
+        schedulers: config.schedulers.clone(),
         credentials: credentials.clone(),
         login,
     };

@@ -101,6 +101,8 @@ pub struct Election {
     id: SchedulerId,
     started_ms: u64,
     port: u16,
+    /// Whether it is the master of whoever comes, whatever other schedulers say.
+    is_persistent: bool,
     /// The latest term that was ever heard of.
     term: Term,
     phase: Phase,
@@ -137,14 +139,26 @@ enum Phase {
 }
 
 impl Election {
-    /// A scheduler that starts now, at `started_ms` since 1970, and takes TCP connections on `port`.
-    pub fn new(id: SchedulerId, started_ms: u64, port: u16, now: Time) -> Self {
+    /// A scheduler that starts now, at `started_ms` since 1970, and takes TCP connections on `port`. One that
+    /// is persistent leads at once and for ever; the nodes that come to it know why.
+    pub fn new(
+        id: SchedulerId,
+        started_ms: u64,
+        port: u16,
+        is_persistent: bool,
+        now: Time,
+    ) -> Self {
+        let time = match is_persistent {
+            true => Duration::ZERO,
+            false => LOOK,
+        };
         Self {
             id,
             started_ms,
             port,
+            is_persistent,
             term: Term::default(),
-            phase: looking(now, LOOK),
+            phase: looking(now, time),
             known: BTreeMap::new(),
             ask_at: now,
             asked: None,
@@ -220,7 +234,9 @@ impl Election {
             },
             Phase::Standby { .. } if leads && latest && !is_equal => self.follow(&claim, at, now),
             Phase::Master if leads => {
-                if is_equal {
+                if self.is_persistent {
+                    // Nobody has to agree.
+                } else if is_equal {
                     // They started in the same millisecond and were elected apart. One starts anew.
                     match claim.id < self.id {
                         true => self.follow(&claim, at, now),
@@ -266,7 +282,10 @@ impl Election {
         {
             // There is a master of that term, or there was one. Whoever it is, it is not this one.
             self.term = term;
-            self.look(LOOK, now);
+            match self.is_persistent {
+                true => self.lead(now),
+                false => self.look(LOOK, now),
+            }
         }
     }
 
@@ -456,7 +475,7 @@ mod tests {
         fn add(&mut self, started_ms: u64) {
             let id = SchedulerId(100 - self.machines.len() as u64);
             self.machines.push(Machine {
-                election: Election::new(id, started_ms, 8765, self.now),
+                election: Election::new(id, started_ms, 8765, false, self.now),
                 is_alive: true,
                 is_frozen: false,
                 role: Role::Undecided,
@@ -723,6 +742,25 @@ mod tests {
         // The same is no news any more.
         net.event(0, Event::Seen(seen));
         net.assert_led_by(0);
+    }
+
+    #[test]
+    fn one_that_is_persistent_leads_at_once_and_beside_others() {
+        let mut net = Net::of(&[1]);
+        net.pass_ms(2000);
+        net.add(2);
+        let id = SchedulerId(7);
+        net.machines[1].election = Election::new(id, 2, 8765, true, net.now);
+        net.pass_ms(2);
+        assert_eq!(net.masters(), [0, 1]);
+        net.pass_ms(5000);
+        assert_eq!(net.masters(), [0, 1]);
+        let seen = net.term(0);
+        net.event(1, Event::Seen(seen));
+        assert!(net.term(1) > seen);
+        // Now it is the later one, and the other obeys.
+        net.pass_ms(1500);
+        net.assert_led_by(1);
     }
 
     #[test]

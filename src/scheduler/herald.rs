@@ -55,6 +55,8 @@ pub struct HeraldConfig {
     pub seal: Seal,
     /// This scheduler's TCP and UDP port.
     pub port: u16,
+    /// Whether it is the master of whoever comes.
+    pub is_persistent: bool,
     /// Other schedulers, which broadcasts may not reach: host and port.
     pub others: Vec<(String, u16)>,
 }
@@ -87,7 +89,13 @@ pub async fn run(
         }
     });
     let herald = Herald {
-        election: Election::new(SchedulerId(id), started_ms, config.port, Time(0)),
+        election: Election::new(
+            SchedulerId(id),
+            started_ms,
+            config.port,
+            config.is_persistent,
+            Time(0),
+        ),
         config,
         sockets,
         news,

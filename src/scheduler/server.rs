@@ -18,7 +18,7 @@ use smol::{Async, Task, Timer};
 use crate::connection::{Connection, ConnectionError, Receiver, Sender};
 use crate::discover::{Seal, Sockets};
 use crate::executor;
-use crate::id::{Term, Time};
+use crate::id::Time;
 use crate::key::Credentials;
 use crate::message::{FromScheduler, ToScheduler};
 use crate::scheduler::election::Role;
@@ -63,6 +63,8 @@ pub struct ServerConfig {
     pub bind: IpAddr,
     /// Other schedulers of the cluster that may be out of a broadcast's reach: host and port.
     pub others: Vec<(String, u16)>,
+    /// Whether it serves whoever connects, even when another scheduler is the master.
+    pub is_persistent: bool,
     /// Whether there are no other schedulers and nobody has to find this one.
     pub alone: bool,
 }
@@ -129,6 +131,7 @@ impl Server {
                 let config = HeraldConfig {
                     seal: Seal::new(config.credentials.datagram_key(), &config.netname),
                     port: address.port(),
+                    is_persistent: config.is_persistent,
                     others: config.others,
                 };
                 executor::spawn(async move {
@@ -260,11 +263,7 @@ struct Peer {
 }
 
 impl Dispatcher {
-    fn new(
-        netname: &str,
-        inputs: channel::Sender<Input>,
-        wishes: channel::Sender<Wish>,
-    ) -> Self {
+    fn new(netname: &str, inputs: channel::Sender<Input>, wishes: channel::Sender<Wish>) -> Self {
         Self {
             netname: netname.to_owned(),
             role: Role::Undecided,
@@ -351,9 +350,8 @@ impl Dispatcher {
                 }
                 self.part(id, why);
             }
-            if let Role::Master(term) = role {
+            if let Role::Master(_) = role {
                 self.core = Some(Core::new(&self.netname, first_lease()));
-                let _ = term;
             }
         }
         for arrival in std::mem::take(&mut self.undecided) {
@@ -460,9 +458,9 @@ impl Dispatcher {
                     if let Err(why) = self.send(id, message) {
                         self.part(id, why);
                         let core = self.core.as_mut();
-                        actions.extend(core.map_or_else(Vec::new, |core| {
-                            core.on_event(Event::Left(id), now)
-                        }));
+                        actions.extend(
+                            core.map_or_else(Vec::new, |core| core.on_event(Event::Left(id), now)),
+                        );
                     }
                 }
                 Action::Close(id, why) => self.part(id, &why),
@@ -479,14 +477,19 @@ impl Dispatcher {
             FromScheduler::Welcome { name, .. } => {
                 log::info!("node {name} joined from {}", peer.from);
                 peer.node = Some(name.clone());
-                welcomed = true;
             }
             FromScheduler::Status(_) if peer.outbox.len() >= OUTBOX_MAX_FOR_STATUS => {
                 return Err("asks faster than it reads");
             }
             _ => {}
         }
-        match peer.outbox.try_send(message) {
+        let is_welcome = matches!(message, FromScheduler::Welcome { .. });
+        let mut sent = peer.outbox.try_send(message);
+        if sent.is_ok() && is_welcome && !self.standbys.is_empty() {
+            let standbys = FromScheduler::Standbys(self.standbys.clone());
+            sent = peer.outbox.try_send(standbys);
+        }
+        match sent {
             Ok(()) => Ok(()),
             Err(TrySendError::Full(_)) => Err("reads too slowly"),
             // The end of its writer is on its way as an input.
