@@ -87,6 +87,7 @@ impl World {
             cache_limit: options.cache_limit,
             no_remote: options.no_remote,
             loopback: options.loopback,
+            declined: options.declined,
             nice: options.nice,
             user: options.user,
             socket: match socket {
@@ -228,6 +229,7 @@ mod tests {
                 cache_limit: 4 << 30,
                 no_remote: false,
                 loopback: false,
+                declined: crate::config::Declined::Local,
                 nice: 5,
                 user: None,
                 socket: "/home/u/.ice/ice.sock".into(),
