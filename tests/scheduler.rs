@@ -49,6 +49,7 @@ impl Scheduler {
             bind: IpAddr::V4(Ipv4Addr::LOCALHOST),
             others,
             is_persistent: false,
+            control: None,
             alone: false,
         })
         .expect("a port for the scheduler");

@@ -29,6 +29,7 @@ const LAYERS: [(&str, &[&str]); 5] = [
             "sandbox/bounds",
             "sandbox/spec",
             "scheduler/admission",
+            "scheduler/control",
             "scheduler/election",
             "scheduler/lease",
             "scheduler/node",

@@ -138,6 +138,7 @@ fn scheduler(config: SchedulerConfig) -> Done {
             bind,
             others,
             is_persistent: config.persistent,
+            control: Some(config.control),
             alone: config.alone,
         },
         async {

@@ -839,7 +839,7 @@ mod tests {
             let mut number = 0;
             net.under_way.retain(|(_, from, to, _)| {
                 number += 1;
-                (net.now.0 / 1000 + *from as u64 * 3 + *to as u64 + number) % 3 != 0
+                !(net.now.0 / 1000 + *from as u64 * 3 + *to as u64 + number).is_multiple_of(3)
             });
             net.pass_ms(2);
         }

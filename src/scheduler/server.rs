@@ -5,7 +5,7 @@
 //! only after handshake and first message, which happen in tasks of their own and within a time: a thousand
 //! idle or babbling strangers cost memory for five seconds and nothing else.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::pin::pin;
@@ -20,10 +20,12 @@ use crate::discover::{Seal, Sockets};
 use crate::executor;
 use crate::id::Time;
 use crate::key::Credentials;
-use crate::message::{FromScheduler, ToScheduler};
+use crate::message::{FromScheduler, NodeStatus, ToScheduler};
+use crate::scheduler::control::{self, Command, Picture};
 use crate::scheduler::election::Role;
 use crate::scheduler::herald::{self, HeraldConfig, News, Wish};
 use crate::scheduler::state::{Action, Core, Event, PeerId};
+use crate::scheduler::text_port::{self, Request};
 
 /// Connections whose handshake is under way, at most; one more pushes the oldest out, since an honest
 /// handshake takes milliseconds.
@@ -65,6 +67,8 @@ pub struct ServerConfig {
     pub others: Vec<(String, u16)>,
     /// Whether it serves whoever connects, even when another scheduler is the master.
     pub is_persistent: bool,
+    /// Where the text port listens, on the port after `port`; none for nowhere.
+    pub control: Option<IpAddr>,
     /// Whether there are no other schedulers and nobody has to find this one.
     pub alone: bool,
 }
@@ -75,6 +79,7 @@ pub struct Server {
     config: ServerConfig,
     listener: Async<TcpListener>,
     discovery: Option<Sockets>,
+    control: Option<Async<TcpListener>>,
     address: SocketAddr,
 }
 
@@ -101,10 +106,17 @@ impl Server {
                 })
                 .ok(),
         };
+        let control = config.control.and_then(|ip| {
+            let at = SocketAddr::new(ip, address.port().checked_add(1)?);
+            Async::<TcpListener>::bind(at)
+                .inspect_err(|error| log::warn!("no text port: listen at {at}: {error}"))
+                .ok()
+        });
         Ok(Self {
             config,
             listener,
             discovery,
+            control,
             address,
         })
     }
@@ -120,6 +132,7 @@ impl Server {
             config,
             listener,
             discovery,
+            control,
             address,
         } = self;
         log::info!("scheduler of {:?} listens on {address}", config.netname);
@@ -142,11 +155,16 @@ impl Server {
             }
             None => executor::spawn(herald::run_alone(wished, news)),
         };
+        let (requests, asked) = channel::bounded(WISHES_MAX);
+        let text_port = control.map(|listener| {
+            let requests = requests.clone();
+            executor::spawn(text_port::serve(listener, requests))
+        });
         let door = executor::spawn(admit(listener, config.credentials, inputs.clone()));
         Dispatcher::new(&config.netname, inputs, wishes)
-            .run(received, told, stop)
+            .run(received, told, asked, stop)
             .await;
-        drop((door, herald));
+        drop((door, herald, text_port, requests));
     }
 }
 
@@ -245,6 +263,8 @@ struct Dispatcher {
     /// They came while nobody knew who the master is.
     undecided: VecDeque<Box<Arrival>>,
     standbys: Vec<SocketAddr>,
+    /// Names of hosts that get no jobs, in every term.
+    blocks: BTreeSet<String>,
     start: Instant,
     peers: BTreeMap<PeerId, Peer>,
     peers_so_far: u64,
@@ -270,6 +290,7 @@ impl Dispatcher {
             core: None,
             undecided: VecDeque::new(),
             standbys: Vec::new(),
+            blocks: BTreeSet::new(),
             start: Instant::now(),
             peers: BTreeMap::new(),
             peers_so_far: 0,
@@ -282,12 +303,14 @@ impl Dispatcher {
         mut self,
         inputs: channel::Receiver<Input>,
         news: channel::Receiver<News>,
+        requests: channel::Receiver<Request>,
         stop: impl Future<Output = ()>,
     ) {
         enum Next {
             Stop,
             Input(Input),
             News(News),
+            Request(Request),
             Tick,
         }
         let mut stop = pin!(stop);
@@ -308,6 +331,12 @@ impl Dispatcher {
                     Err(_) => Next::Stop,
                 }
             };
+            let request = async {
+                match requests.recv().await {
+                    Ok(request) => Next::Request(request),
+                    Err(_) => Next::Stop,
+                }
+            };
             let input = async {
                 match inputs.recv().await {
                     Ok(input) => Next::Input(input),
@@ -321,11 +350,12 @@ impl Dispatcher {
                 };
                 Next::Tick
             };
-            match stopped.or(news).or(input).or(tick).await {
+            match stopped.or(news).or(input).or(request).or(tick).await {
                 Next::Stop => return,
                 Next::News(News::Role(role)) => self.become_role(role),
                 Next::News(News::Standbys(standbys)) => self.take_standbys(standbys),
                 Next::Input(input) => self.input(input),
+                Next::Request(request) => self.answer(request),
                 Next::Tick => self.event(Event::Tick),
             }
         }
@@ -352,6 +382,7 @@ impl Dispatcher {
             }
             if let Role::Master(_) = role {
                 self.core = Some(Core::new(&self.netname, first_lease()));
+                self.event(Event::Blocked(self.blocks.clone()));
             }
         }
         for arrival in std::mem::take(&mut self.undecided) {
@@ -360,6 +391,64 @@ impl Dispatcher {
                 Role::Standby(at) => send_elsewhere(*arrival, at),
                 Role::Master(_) | Role::Undecided => self.arrived(arrival),
             }
+        }
+    }
+
+    fn answer(&mut self, request: Request) {
+        let (text, reply) = match request {
+            Request::Banner(reply) => (control::banner(&self.picture()), reply),
+            Request::Answer(command, reply) => {
+                let removed = self.obey(&command);
+                (control::answer(&command, &self.picture(), &removed), reply)
+            }
+        };
+        // Whoever asked may be gone.
+        let _ = reply.try_send(text);
+    }
+
+    /// Does what a command of the text port says; the names of the nodes that it removed.
+    fn obey(&mut self, command: &Command) -> Vec<String> {
+        match command {
+            Command::Block(hosts) => control::block(&mut self.blocks, hosts),
+            Command::Unblock(hosts) => self.blocks.retain(|host| !hosts.contains(host)),
+            Command::Remove(hosts) => return self.remove(hosts),
+            _ => return Vec::new(),
+        }
+        self.event(Event::Blocked(self.blocks.clone()));
+        Vec::new()
+    }
+
+    fn remove(&mut self, hosts: &[String]) -> Vec<String> {
+        let status = self.core.as_ref().map(Core::status).unwrap_or_default();
+        let meant = |node: &&NodeStatus| hosts.iter().any(|host| control::is_called(node, host));
+        let names: Vec<String> = status
+            .nodes
+            .iter()
+            .filter(meant)
+            .map(|node| node.name.clone())
+            .collect();
+        let peers = self.peers.iter().filter(|(_, peer)| {
+            let name = peer.node.as_ref();
+            name.is_some_and(|name| names.contains(name))
+        });
+        for id in peers.map(|(id, _)| *id).collect::<Vec<_>>() {
+            self.part(id, "removed at the text port");
+            self.event(Event::Left(id));
+        }
+        names
+    }
+
+    fn picture(&self) -> Picture {
+        Picture {
+            status: self.core.as_ref().map(Core::status),
+            master: match self.role {
+                Role::Standby(at) => Some(at),
+                Role::Undecided | Role::Master(_) => None,
+            },
+            jobs: self.core.as_ref().map(Core::jobs).unwrap_or_default(),
+            blocks: self.blocks.clone(),
+            placed: self.core.as_ref().map_or(0, Core::placed),
+            uptime: self.start.elapsed(),
         }
     }
 
