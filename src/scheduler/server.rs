@@ -121,6 +121,16 @@ impl Server {
         })
     }
 
+    /// Who may connect.
+    pub fn credentials(&self) -> &Credentials {
+        &self.config.credentials
+    }
+
+    /// Whether the text port could be had.
+    pub fn has_text_port(&self) -> bool {
+        self.control.is_some()
+    }
+
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
