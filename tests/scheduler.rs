@@ -606,8 +606,20 @@ fn nodes_know_the_standbys_where_no_broadcast_reaches_and_no_one_named_them() {
         let (first, second) = master_and_standby().await;
         let worker = first.node(login("worker", 1));
         worker.up().await;
-        // Until the master has told of the standby, which has asked it.
-        Timer::after(Duration::from_millis(1500)).await;
+        // The master tells all nodes at the same time.
+        let (mut sender, mut receiver) = first.connect().await.split();
+        let introduction = ToScheduler::Login(login("looker", 0));
+        within("login", sender.send(&introduction)).await.unwrap();
+        within("word of the standby", async {
+            loop {
+                match receiver.receive().await.unwrap().expect("it stays") {
+                    FromScheduler::Standbys(standbys) if standbys == [second.address] => return,
+                    _ => {}
+                }
+            }
+        })
+        .await;
+        drop((sender, receiver));
         first.stop().await;
         worker.down().await;
         worker.up().await;

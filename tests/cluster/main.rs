@@ -9,6 +9,7 @@ mod cluster;
 mod compiles;
 mod edits;
 mod failing;
+mod failover;
 mod joblog;
 mod keys;
 mod misses;
