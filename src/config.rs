@@ -180,6 +180,8 @@ pub struct Places {
     pub config_home: Option<PathBuf>,
     /// `XDG_RUNTIME_DIR`.
     pub runtime_dir: Option<PathBuf>,
+    /// `XDG_STATE_HOME`.
+    pub state_home: Option<PathBuf>,
 }
 
 impl Places {
@@ -232,6 +234,20 @@ impl Places {
             .flatten();
         let user = user.map(|directory| directory.join("ice/ice.toml"));
         [Some(system), user].into_iter().flatten().collect()
+    }
+
+    /// Where the process that serves this word logs when it is in the background and was told nothing else.
+    pub fn log_file(&self, word: &str) -> Result<PathBuf, ConfigError> {
+        let file = format!("{word}.log");
+        if self.is_root {
+            return Ok(Path::new("/var/log/ice").join(file));
+        }
+        self.below(&self.state_home, ".local/state")
+            .map(|directory| directory.join("ice").join(file))
+            .ok_or(ConfigError::NoHome {
+                what: "log",
+                option: "--log-file",
+            })
     }
 
     fn below(&self, named: &Option<PathBuf>, in_home: &str) -> Option<PathBuf> {
@@ -300,6 +316,7 @@ mod tests {
             cache_home: named.map(PathBuf::from),
             config_home: named.map(PathBuf::from),
             runtime_dir: named.map(PathBuf::from),
+            state_home: named.map(PathBuf::from),
         };
         let root = Places {
             is_root: true,

@@ -378,6 +378,14 @@ pub enum ToScheduler {
         /// What came of it.
         outcome: Outcome,
     },
+    /// From now on the node has so many slots, and takes remote jobs or not, for this reason: as in its
+    /// login. What runs goes on.
+    Capacity {
+        /// As [`Login::slots`].
+        slots: u32,
+        /// As [`Login::no_remote`].
+        no_remote: Option<String>,
+    },
     /// These toolchains are in the node's store now, and these no longer.
     Toolchains {
         /// New ones.

@@ -16,11 +16,12 @@ use nix::unistd::{Pid, daemon, getppid};
 use super::options::{Ice, Word};
 use super::resolve::World;
 use super::settings::Settings;
-use super::{in_force, log_output, run, symlinks};
+use super::{entry, in_force, log_output, run, symlinks};
 use crate::client::{self, Invocation, Variables};
 use crate::config::{
     BuildNativeConfig, KeyAction, KeyConfig, ProcessConfig, SchedulerConfig, StatusConfig,
 };
+use crate::daemon::process::Reload;
 use crate::id::Bytes;
 use crate::key::{ClusterKey, Credentials, KeyError};
 use crate::masquerade::{self, Language};
@@ -38,7 +39,12 @@ type Failure = Box<dyn Error + Send + Sync>;
 const DISCOVERY_WAIT: Duration = Duration::from_secs(2);
 
 /// Runs what was asked for and returns the exit status.
-pub(super) fn dispatch(ice: Ice, world: &World, settings: &Settings) -> Result<u8, Failure> {
+pub(super) fn dispatch(
+    ice: Ice,
+    world: &World,
+    settings: &Settings,
+    argv: &[Bytes],
+) -> Result<u8, Failure> {
     match ice.word {
         Word::Scheduler(options) => {
             let config = world.scheduler(options)?;
@@ -48,7 +54,7 @@ pub(super) fn dispatch(ice: Ice, world: &World, settings: &Settings) -> Result<u
         Word::Daemon(options) => {
             let config = world.daemon(options)?;
             settle(&config.process)?;
-            daemon::run(config)?;
+            daemon::run(config, reload(argv, world))?;
         }
         Word::Status(options) => status(world.status(options)?)?,
         Word::BuildNative(options) => {
@@ -112,8 +118,22 @@ fn settle(process: &ProcessConfig) -> Done {
     Ok(())
 }
 
+/// Reads the configuration of a daemon anew, from the same command line and from files that may have changed.
+fn reload(argv: &[Bytes], world: &World) -> Reload {
+    let (argv, world) = (argv.to_vec(), world.clone());
+    Box::new(move || {
+        let settings = Settings::read(&world.config_files())?;
+        match entry::parse(&argv, &world, &settings)?.word {
+            Word::Daemon(options) => Ok(world.daemon(options)?),
+            _ => Err("the command line is not a daemon's".into()),
+        }
+    })
+}
+
 fn scheduler(config: SchedulerConfig) -> Done {
     let credentials = Credentials::of(&config.cluster, true)?;
+    // Its configuration is not read anew, and the log file begins anew by itself.
+    let _hangups = signal::hangups()?;
     let stops = signal::stops()?;
     // Each node and each stranger is a descriptor.
     daemon::process::prepare();

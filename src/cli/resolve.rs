@@ -20,7 +20,7 @@ use crate::config::{
 };
 
 /// What a command line is resolved against.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct World {
     /// The environment.
     pub(super) variables: BTreeMap<OsString, OsString>,
@@ -43,6 +43,7 @@ pub(super) fn world_of_this_process() -> Result<World, Box<dyn Error + Send + Sy
         cache_home: path("XDG_CACHE_HOME"),
         config_home: path("XDG_CONFIG_HOME"),
         runtime_dir: path("XDG_RUNTIME_DIR"),
+        state_home: path("XDG_STATE_HOME"),
     };
     let cwd = std::env::current_dir()
         .map_err(|error| format!("can't tell the working directory: {error}"))?;
@@ -67,7 +68,7 @@ impl World {
             control: options.control_address,
             alone: options.alone,
             cluster: self.cluster(options.cluster)?,
-            process: self.process(options.process),
+            process: self.process(options.process, "scheduler")?,
         })
     }
 
@@ -95,7 +96,7 @@ impl World {
                 None => self.places.socket()?,
             },
             cluster: self.cluster(options.cluster)?,
-            process: self.process(options.process),
+            process: self.process(options.process, "daemon")?,
         })
     }
 
@@ -132,13 +133,19 @@ impl World {
         })
     }
 
-    fn process(&self, options: ProcessOptions) -> ProcessConfig {
-        ProcessConfig {
-            log_file: options.log_file.map(|file| self.absolute(file)),
+    fn process(&self, options: ProcessOptions, word: &str) -> Result<ProcessConfig, ConfigError> {
+        let log_file = match options.log_file {
+            Some(file) => Some(self.absolute(file)),
+            // It has no terminal to complain to.
+            None if options.daemonize => Some(self.places.log_file(word)?),
+            None => None,
+        };
+        Ok(ProcessConfig {
+            log_file,
             daemonize: options.daemonize,
             verbosity: options.verbose,
             with_parent: options.with_parent,
-        }
+        })
     }
 
     fn key_file(&self, option: Option<PathBuf>) -> Result<PathBuf, ConfigError> {
@@ -267,6 +274,22 @@ mod tests {
             by_option.process.log_file.as_deref(),
             Some(Path::new("/work/e"))
         );
+    }
+
+    #[test]
+    fn who_goes_into_the_background_logs_to_a_file() {
+        for (line, expect) in [
+            ("ice daemon", None),
+            ("ice daemon -d", Some("/home/u/.local/state/ice/daemon.log")),
+            ("ice daemon -d -l x", Some("/work/x")),
+        ] {
+            let process = daemon(line, &world(&[])).process;
+            assert_eq!(process.log_file.as_deref(), expect.map(Path::new), "{line}");
+        }
+        let mut root = world(&[]);
+        root.places.is_root = true;
+        let log = daemon("ice daemon -d", &root).process.log_file;
+        assert_eq!(log.as_deref(), Some(Path::new("/var/log/ice/daemon.log")));
     }
 
     #[test]

@@ -38,6 +38,10 @@ pub enum LinkCommand {
         /// Evicted ones.
         removed: Vec<Digest>,
     },
+    /// From now on the node has so many slots, remote and local together.
+    Slots(u32),
+    /// From now on it takes no remote jobs, for this reason.
+    NoRemote(String),
     /// The state of this node, now.
     State(NodeState),
 }
@@ -232,6 +236,14 @@ impl Session {
                 }
             }
             LinkCommand::Toolchains { added, removed } => self.take_toolchains(added, removed),
+            LinkCommand::Slots(slots) => {
+                self.login.slots = slots;
+                self.tell_capacity();
+            }
+            LinkCommand::NoRemote(why) => {
+                self.login.no_remote = Some(why);
+                self.tell_capacity();
+            }
             LinkCommand::State(state) => {
                 let differs = state != self.state;
                 self.state = state;
@@ -245,6 +257,15 @@ impl Session {
                     }
                 }
             }
+        }
+    }
+
+    fn tell_capacity(&mut self) {
+        if matches!(self.phase, Phase::Up { .. }) {
+            self.send(ToScheduler::Capacity {
+                slots: self.login.slots,
+                no_remote: self.login.no_remote.clone(),
+            });
         }
     }
 
@@ -592,6 +613,30 @@ mod tests {
             story.welcome(),
             [Output::Tell(up), Output::Send(ToScheduler::State(busy(2)))]
         );
+    }
+
+    #[test]
+    fn a_change_of_capacity_is_told_at_once_and_to_the_next_scheduler() {
+        let mut story = Story::up();
+        let told = |no_remote: Option<&str>| {
+            let no_remote = no_remote.map(str::to_owned);
+            vec![Output::Send(ToScheduler::Capacity {
+                slots: 7,
+                no_remote,
+            })]
+        };
+        assert_eq!(story.command(LinkCommand::Slots(7)), told(None));
+        let command = LinkCommand::NoRemote("it rests".to_owned());
+        assert_eq!(story.command(command), told(Some("it rests")));
+        let _ = story.input(Input::Lost("it ended".into()));
+        let _ = story.wake();
+        match &story.input(Input::Connected)[..] {
+            [Output::Send(ToScheduler::Login(login))] => {
+                assert_eq!(login.slots, 7);
+                assert_eq!(login.no_remote.as_deref(), Some("it rests"));
+            }
+            other => panic!("{other:?}"),
+        }
     }
 
     #[test]

@@ -43,6 +43,8 @@ const OUTBOX_MAX_FOR_STATUS: usize = 2;
 const INPUTS_MAX: usize = 1024;
 /// Arrivals that wait for an election, at most. It takes less than two seconds.
 const UNDECIDED_MAX: usize = PEERS_MAX;
+/// How long the nodes of another scheduler may take to come after an election.
+const SETTLING: Duration = Duration::from_millis(1500);
 /// Words between the dispatcher and the herald, at most.
 const WISHES_MAX: usize = 64;
 /// Bytes that are sent at once, about.
@@ -391,7 +393,9 @@ impl Dispatcher {
                 self.part(id, why);
             }
             if let Role::Master(_) = role {
-                self.core = Some(Core::new(&self.netname, first_lease()));
+                let mut core = Core::new(&self.netname, first_lease());
+                core.settle_until(self.now().after(SETTLING));
+                self.core = Some(core);
                 self.event(Event::Blocked(self.blocks.clone()));
             }
         }

@@ -96,6 +96,8 @@ pub struct Core {
     silence_at: Option<Time>,
     /// A request waits for a node that only pauses until then.
     retry_at: Option<Time>,
+    /// Until then nodes are still coming that another scheduler knew, so that no request is hopeless.
+    settled_at: Time,
     actions: Vec<Action>,
 }
 
@@ -115,8 +117,14 @@ impl Core {
             grants_so_far: 0,
             silence_at: None,
             retry_at: None,
+            settled_at: Time(0),
             actions: Vec::new(),
         }
+    }
+
+    /// Expects nodes that another scheduler knew to come until then: no request is denied before.
+    pub fn settle_until(&mut self, time: Time) {
+        self.settled_at = time;
     }
 
     /// Takes in what happened at `now`, which never goes back.
@@ -223,6 +231,11 @@ impl Core {
                 self.send(peer, FromScheduler::Alive);
                 more_is_free
             }
+            ToScheduler::Capacity { slots, no_remote } => {
+                node.slots = slots;
+                node.no_remote = no_remote;
+                true
+            }
             ToScheduler::Toolchains { added, removed } => {
                 for gone in &removed {
                     node.toolchains.remove(gone);
@@ -280,7 +293,9 @@ impl Core {
     fn want(&mut self, peer: PeerId, submitter: NodeId, want: Want, now: Time) -> bool {
         let request = want.request;
         // Refusals come at once, whoever else waits: they take nothing from anybody.
-        if let Choice::Never(why) = self.choose(submitter, &want, now) {
+        if now >= self.settled_at
+            && let Choice::Never(why) = self.choose(submitter, &want, now)
+        {
             self.send(peer, FromScheduler::Deny { request, why });
             return false;
         }
@@ -351,6 +366,11 @@ impl Core {
             Choice::Place(node) => {
                 self.grant(node, submitter, want, now);
                 Answer::Granted
+            }
+            Choice::Never(_) if now < self.settled_at => {
+                let until = self.settled_at;
+                self.retry_at = Some(self.retry_at.map_or(until, |at| at.min(until)));
+                Answer::Waits
             }
             Choice::Never(why) => {
                 self.deny(submitter, want.request, why);

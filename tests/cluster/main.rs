@@ -16,6 +16,7 @@ mod misses;
 mod netns;
 mod node;
 mod project;
+mod stopping;
 #[path = "../support/mod.rs"]
 mod support;
 mod terminal;
