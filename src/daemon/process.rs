@@ -54,6 +54,8 @@ pub type Reload = Box<dyn Fn() -> Result<DaemonConfig, Failure> + Send + Sync>;
 
 /// A daemon of an ordinary user: one process for everything.
 pub fn run_alone(config: DaemonConfig, reload: Reload) -> Result<(), Failure> {
+    // Before the first socket, which may bring a thread.
+    let hangups = crate::signal::hangups()?;
     prepare();
     let credentials = Credentials::of(&config.cluster, true)?;
     fs::DirBuilder::new()
@@ -62,7 +64,6 @@ pub fn run_alone(config: DaemonConfig, reload: Reload) -> Result<(), Failure> {
         .create(&config.cache_dir)?;
     let listener = Async::new(listen_unix(&config.socket)?)?;
     fs::set_permissions(&config.socket, fs::Permissions::from_mode(0o600))?;
-    let hangups = crate::signal::hangups()?;
     let stops = crate::signal::stops()?;
     let result = executor::block_on(async {
         let node = start(&config, &credentials, None).await?;
