@@ -18,7 +18,7 @@ use smol::future::FutureExt;
 use super::agent::{self, Word};
 use super::broker;
 use super::link::{self, LinkConfig};
-use super::node::Node;
+use super::node::{Node, RemoteRoom};
 use crate::config::DaemonConfig;
 use crate::executor;
 use crate::id::Digest;
@@ -30,7 +30,7 @@ use crate::sandbox::zygote::Starter;
 use crate::submitter::job::Submitter;
 use crate::submitter::placement::Placement;
 use crate::sys;
-use crate::worker::job::{Admission, Slot, Worker};
+use crate::worker::job::{Admission, Promise, Room, Worker};
 use crate::worker::store::Store;
 use crate::worker::tenancy::Tenancies;
 use crate::worker::tree::TreeLimits;
@@ -270,13 +270,17 @@ async fn accept_clients(
 /// Lends the node's slots to the worker.
 struct NodeSlots(Node);
 
+impl Room for RemoteRoom {
+    fn slot(&mut self) -> Promise<'_, ()> {
+        Box::pin(self.turn())
+    }
+}
+
 impl Admission for NodeSlots {
-    fn slot(&self) -> Slot<'_> {
+    fn room(&self) -> Promise<'_, Box<dyn Room>> {
         Box::pin(async {
-            self.0
-                .remote_slot()
-                .await
-                .map(|slot| Box::new(slot) as Box<dyn Send>)
+            let room = self.0.remote_room().await?;
+            Some(Box::new(room) as Box<dyn Room>)
         })
     }
 

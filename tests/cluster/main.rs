@@ -23,3 +23,4 @@ mod terminal;
 mod tree;
 mod users;
 mod wait;
+mod written;
