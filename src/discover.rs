@@ -26,7 +26,7 @@ use smol::future::FutureExt;
 use smol::{Async, Timer};
 
 use crate::key::ClusterKey;
-use crate::message::{Claim, Datagram, Nonce, PROTOCOL, Standing};
+use crate::message::{Claim, Datagram, Nonce, Office, PROTOCOL};
 
 /// The IPv6 group that schedulers listen to: link-local, and marked as one that nobody has assigned
 /// (RFC 4291 section 2.7), since the plain `ff02::` numbers are IANA's to give.
@@ -143,12 +143,12 @@ pub async fn find(seal: &Seal, port: u16, wait: Duration) -> io::Result<Vec<Foun
                 continue;
             }
             let address = at_port(from, claim.port);
-            match claim.standing {
-                Standing::Master => {
+            match claim.office {
+                Office::Master => {
                     found.insert(0, Found { address, claim });
                     return;
                 }
-                Standing::Standby | Standing::Looking => {
+                Office::Standby | Office::Looking => {
                     if !found.iter().any(|found| found.claim.id == claim.id) {
                         found.push(Found { address, claim });
                     }
@@ -359,7 +359,7 @@ mod tests {
             id: SchedulerId(u64::MAX),
             started_ms: u64::MAX,
             term: Term(u64::MAX),
-            standing: Standing::Master,
+            office: Office::Master,
             port: 8765,
         }
     }

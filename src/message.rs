@@ -623,14 +623,14 @@ pub struct Claim {
     /// The latest term that it knows; when it is the master, its own.
     pub term: Term,
     /// What it is.
-    pub standing: Standing,
+    pub office: Office,
     /// Where it takes TCP connections.
     pub port: u16,
 }
 
 /// What a scheduler is among the schedulers of its cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Standing {
+pub enum Office {
     /// It does not know yet who the master is, or no longer.
     Looking,
     /// It knows the master, and waits for its end.

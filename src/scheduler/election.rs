@@ -18,7 +18,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::id::{SchedulerId, Term, Time};
-use crate::message::{Claim, Standing};
+use crate::message::{Claim, Office};
 
 /// How long a scheduler that starts asks for others before it leads.
 const LOOK: Duration = Duration::from_millis(300);
@@ -135,7 +135,9 @@ enum Phase {
         at: SocketAddr,
         heard: Time,
     },
-    Master,
+    Master {
+        term: Term,
+    },
 }
 
 impl Election {
@@ -171,11 +173,11 @@ impl Election {
         Claim {
             id: self.id,
             started_ms: self.started_ms,
-            term: self.term,
-            standing: match self.phase {
-                Phase::Looking { .. } => Standing::Looking,
-                Phase::Standby { .. } => Standing::Standby,
-                Phase::Master => Standing::Master,
+            term: self.own_term(),
+            office: match self.phase {
+                Phase::Looking { .. } => Office::Looking,
+                Phase::Standby { .. } => Office::Standby,
+                Phase::Master { .. } => Office::Master,
             },
             port: self.port,
         }
@@ -189,12 +191,20 @@ impl Election {
         known.into_iter().map(|known| known.at).collect()
     }
 
+    /// The term in which it is the master, or else the latest that it knows.
+    fn own_term(&self) -> Term {
+        match self.phase {
+            Phase::Master { term } => term,
+            Phase::Looking { .. } | Phase::Standby { .. } => self.term,
+        }
+    }
+
     /// When the next [`Event::Tick`] is due; it may change with every event.
     pub fn next_wake(&self) -> Time {
         match self.phase {
             Phase::Looking { until, .. } => until.min(self.ask_at),
             Phase::Standby { heard, .. } => heard.after(SILENCE).min(self.ask_at),
-            Phase::Master => self.ask_at,
+            Phase::Master { .. } => self.ask_at,
         }
     }
 
@@ -213,11 +223,11 @@ impl Election {
     }
 
     fn answered(&mut self, claim: Claim, at: SocketAddr, now: Time) {
-        let latest = claim.term >= self.term;
-        let is_equal = claim.term == self.term;
+        let latest = claim.term >= self.own_term();
+        let is_equal = claim.term == self.own_term();
         self.term = self.term.max(claim.term);
         self.remember(claim, at, now);
-        let leads = claim.standing == Standing::Master;
+        let leads = claim.office == Office::Master;
         match &mut self.phase {
             // A master of an earlier term does not know yet what has happened.
             Phase::Looking { .. } if leads && latest => self.follow(&claim, at, now),
@@ -233,7 +243,7 @@ impl Election {
                 false => self.look(TAKEOVER, now),
             },
             Phase::Standby { .. } if leads && latest && !is_equal => self.follow(&claim, at, now),
-            Phase::Master if leads => {
+            Phase::Master { .. } if leads => {
                 if self.is_persistent {
                     // Nobody has to agree.
                 } else if is_equal {
@@ -249,7 +259,7 @@ impl Election {
                     self.ask(at, now);
                 }
             }
-            Phase::Looking { .. } | Phase::Standby { .. } | Phase::Master => {}
+            Phase::Looking { .. } | Phase::Standby { .. } | Phase::Master { .. } => {}
         }
     }
 
@@ -261,7 +271,7 @@ impl Election {
         if is_news {
             self.ask(at, now);
         }
-        if claim.standing == Standing::Looking {
+        if claim.office == Office::Looking {
             // It may have noticed before us that the master is gone.
             self.watch(now);
         }
@@ -277,11 +287,11 @@ impl Election {
     }
 
     fn seen(&mut self, term: Term, now: Time) {
-        if term > self.term
-            && let Phase::Master = self.phase
+        if let Phase::Master { term: own } = self.phase
+            && term > own
         {
             // There is a master of that term, or there was one. Whoever it is, it is not this one.
-            self.term = term;
+            self.term = self.term.max(term);
             match self.is_persistent {
                 true => self.lead(now),
                 false => self.look(LOOK, now),
@@ -299,7 +309,7 @@ impl Election {
                     *since = now;
                     *until = now.after(LOOK);
                 }
-                Phase::Master => {}
+                Phase::Master { .. } => {}
             }
         }
         match self.phase {
@@ -319,7 +329,7 @@ impl Election {
                 self.ask_at = now.after(WATCH_EVERY);
                 self.actions.push(Action::Ask(at));
             }
-            Phase::Master => self.ask_all(SURVEY_EVERY, now),
+            Phase::Master { .. } => self.ask_all(SURVEY_EVERY, now),
         }
     }
 
@@ -338,7 +348,7 @@ impl Election {
         let others = self.known.values().filter(|known| {
             known.heard >= *since
                 && !passed.contains(&known.claim.id)
-                && known.claim.standing != Standing::Master
+                && known.claim.office != Office::Master
         });
         let first = others.map(|known| rank(&known.claim)).min();
         match first {
@@ -352,7 +362,7 @@ impl Election {
 
     fn lead(&mut self, now: Time) {
         self.term = self.term.next(self.started_ms);
-        self.phase = Phase::Master;
+        self.phase = Phase::Master { term: self.term };
         self.actions.push(Action::Become(Role::Master(self.term)));
         // All shall hear of it, and not only when they ask.
         self.ask_all(SURVEY_EVERY, now);
@@ -819,7 +829,7 @@ mod tests {
         let mut net = Net::of(&[1]);
         net.pass_ms(1000);
         let mut claim = net.machines[0].election.claim();
-        claim.standing = Standing::Standby;
+        claim.office = Office::Standby;
         for number in 0..1000 {
             claim.id = SchedulerId(number + 1000);
             let at = address(0);
