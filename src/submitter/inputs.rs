@@ -6,6 +6,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,7 +24,8 @@ use crate::config::Declined;
 use crate::dictionary::Named;
 use crate::id::{AbsPath, Bytes, Digest};
 use crate::include::Scan;
-use crate::message::{Call, Entry, EntryKind, Mode, Mtime};
+use crate::masquerade::file_name;
+use crate::message::{Call, Entry, EntryKind, Mode, Mtime, Standing};
 
 /// Where the text of a preprocessed job lies on the worker. Its own name is in its line markers.
 const TEXT_PLACE: &str = "/ice-preprocessed/text";
@@ -61,6 +63,8 @@ pub struct Inputs {
     pub entries: Vec<Named>,
     /// Where it may write.
     pub writable: Vec<AbsPath>,
+    /// What it finds where it writes.
+    pub standing: Vec<Standing>,
     /// The text of a preprocessed job.
     text: Option<(Digest, Arc<Vec<u8>>)>,
     /// Whether the user asked for preprocessed jobs, with what is lost by them.
@@ -270,6 +274,7 @@ fn source(cwd: &AbsPath, plan: &Plan, scan: &Scan) -> io::Result<Inputs> {
         entries: entries.collect(),
         // The scanner was told of these directories and has listed the symlinks on the way.
         writable: canonical(cwd, plan, &mut Vec::new())?,
+        standing: standing(cwd, plan)?,
         text: None,
         asked: false,
         declined: None,
@@ -309,6 +314,7 @@ fn preprocessed(
         cwd: cwd.clone(),
         entries: entries.into_iter().map(named).collect(),
         writable,
+        standing: standing(cwd, plan)?,
         text: Some((digest, text)),
         asked,
         declined,
@@ -326,6 +332,30 @@ fn canonical(cwd: &AbsPath, plan: &Plan, on_the_way: &mut Vec<Entry>) -> io::Res
     writable.sort();
     writable.dedup();
     Ok(writable)
+}
+
+/// The files that are where the command writes its output and its dependency file.
+fn standing(cwd: &AbsPath, plan: &Plan) -> io::Result<Vec<Standing>> {
+    let mut standing: Vec<Standing> = Vec::new();
+    let dependencies = plan.dependencies.as_ref().map(|file| &file.path);
+    for place in dependencies.into_iter().chain([&plan.output]) {
+        let name = file_name(place);
+        let directory = &place[..place.len() - name.len()];
+        let directory = spelling::resolve(cwd, directory, &mut Vec::new())?;
+        let path = directory.join(name).map_err(io::Error::other)?;
+        match std::fs::symlink_metadata(path.as_path()) {
+            Ok(found) if standing.iter().all(|other| other.path != path) => {
+                standing.push(Standing {
+                    path,
+                    mode: found.mode() & 0o777,
+                    is_empty: found.len() == 0,
+                });
+            }
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(standing)
 }
 
 /// A number that no entry of the scanner has: those count from 0.

@@ -20,7 +20,7 @@ use super::output;
 use super::placement::{Lease, Placement};
 use super::pool::Pool;
 use super::sources::Sources;
-use crate::args::{self, Family, Invocation, Plan, Stage, Verdict};
+use crate::args::{self, Family, Invocation, Plan, Verdict};
 use crate::config::Declined;
 use crate::id::{AbsPath, Bytes, Digest, JobId, RequestId};
 use crate::key::Credentials;
@@ -369,6 +369,7 @@ impl Submitter {
             // Clang asks a database of terminals, which is not part of a toolchain.
             terminal: call.terminal.filter(|_| plan.family == Family::Gcc),
             writable: inputs.writable.clone(),
+            standing: inputs.standing.clone(),
             fresh: Vec::new(),
             entries: Vec::new(),
         };
@@ -384,7 +385,6 @@ impl Submitter {
             entries: &inputs.entries,
             contents: &contents,
             manifest: &toolchain.manifest,
-            made_anew: made_anew(plan),
         };
         let address = lease.grant().address;
         let mut warm = self.pool.take(address).await?;
@@ -432,13 +432,6 @@ fn shared_place<'a>(inputs: &'a Inputs, toolchain: &Toolchain) -> Option<&'a Abs
         .writable
         .iter()
         .find(|place| entries.iter().any(|entry| entry.path.is_within(place)))
-}
-
-/// The name of the file that the compiler makes anew: an assembler and clang do not write over what
-/// is there.
-fn made_anew(plan: &Plan) -> Option<&[u8]> {
-    let anew = plan.stage == Stage::Object || plan.family == Family::Clang;
-    anew.then(|| file_name(&plan.output))
 }
 
 fn classify(call: &Call, cwd: &AbsPath) -> Verdict {
