@@ -8,8 +8,12 @@
 use std::collections::BTreeSet;
 
 use crate::include::directives::{
-    Argument, Definitions, Form, calls, identifier, is_word, name_hash, words,
+    Argument, Definitions, Form, calls, identifier, name_hash, words,
 };
+
+/// A name that would have to be pasted together from more words is not reckoned with: of enough words
+/// every name can be made.
+const PIECES_MAX: usize = 4;
 
 /// What one file adds.
 #[derive(Clone, Copy)]
@@ -20,8 +24,8 @@ pub struct Text<'a> {
     pub wrappers: &'a [Vec<u8>],
     /// Those that are puzzles.
     pub puzzles: &'a [Vec<u8>],
-    /// Hashes of the words in its conditions.
-    pub condition_words: &'a [u32],
+    /// Hashes of the words in its conditions that no `(` follows.
+    pub bare_words: &'a [u32],
 }
 
 /// The macros that ask.
@@ -62,14 +66,7 @@ impl Asking {
     /// and that is news.
     fn follow(&mut self, name: &[u8], definition: &[u8]) -> Option<Vec<u8>> {
         let own = identifier(definition);
-        let rest = &definition[own.len()..];
-        let (parameters, body) = match rest.strip_prefix(b"(") {
-            Some(rest) => match memchr::memchr(b')', rest) {
-                Some(close) => (&rest[..close], &rest[close + 1..]),
-                None => (&b""[..], rest),
-            },
-            None => (&b""[..], rest),
-        };
+        let (parameters, body) = parts(definition);
         let mentions = words(body).filter(|word| *word == name).count();
         if mentions == 0 || own == name {
             return None;
@@ -101,20 +98,28 @@ impl Asking {
         news.then(|| own.to_vec())
     }
 
-    /// A macro that asks whose name is a sequence of two or more words that occur.
+    /// A macro that asks whose name is a sequence of two or more words that occur, but not of more than
+    /// [`PIECES_MAX`].
     fn find_pasted(&self, texts: &[Text<'_>]) -> Option<Vec<u8>> {
         let names = || self.wrappers.iter().chain(&self.puzzles);
         names().next()?;
         let mut known: BTreeSet<u32> = BTreeSet::new();
         for text in texts {
-            known.extend(text.condition_words);
+            known.extend(text.bare_words);
             for definition in text.definitions.all() {
-                // Only a prefix or suffix of one of the names is of interest.
-                let body = &definition[identifier(definition).len()..];
+                let (parameters, body) = parts(definition);
                 for word in words(body) {
                     let piece = |name: &Vec<u8>| {
                         name.len() > word.len() && memchr::memmem::find(name, word).is_some()
                     };
+                    let end = word.as_ptr().addr() - body.as_ptr().addr() + word.len();
+                    let start = end - word.len();
+                    // What is called is expanded, unless `##` takes it first.
+                    let called = body[end..].trim_ascii_start().first() == Some(&b'(')
+                        && !body[..start].trim_ascii_end().ends_with(b"##");
+                    if called || words(parameters).any(|parameter| parameter == word) {
+                        continue;
+                    }
                     if names().any(piece) {
                         known.insert(name_hash(word));
                     }
@@ -123,20 +128,34 @@ impl Asking {
         }
         names()
             .find(|name| {
-                debug_assert!(name.iter().all(|&b| is_word(b)));
-                // ends[n]: the first n bytes are a sequence of words, shorter than the name.
-                let mut ends = vec![false; name.len() + 1];
-                ends[0] = true;
+                // pieces[n]: of how few words, shorter than the name, its first n bytes are made.
+                let mut pieces: Vec<usize> = vec![usize::MAX; name.len() + 1];
+                pieces[0] = 0;
                 for end in 1..=name.len() {
-                    ends[end] = (0..end).any(|start| {
-                        ends[start]
+                    let is_word = |start: &usize| {
+                        pieces[*start] < PIECES_MAX
                             && end - start < name.len()
-                            && known.contains(&name_hash(&name[start..end]))
-                    });
+                            && known.contains(&name_hash(&name[*start..end]))
+                    };
+                    let fewest = (0..end)
+                        .filter(is_word)
+                        .map(|start| pieces[start] + 1)
+                        .min();
+                    pieces[end] = fewest.unwrap_or(usize::MAX);
                 }
-                ends[name.len()]
+                pieces[name.len()] <= PIECES_MAX
             })
             .cloned()
+    }
+}
+
+/// The parameters and the body of a definition.
+fn parts(definition: &[u8]) -> (&[u8], &[u8]) {
+    let rest = &definition[identifier(definition).len()..];
+    let list = rest.strip_prefix(b"(");
+    match list.and_then(|list| Some((list, memchr::memchr(b')', list)?))) {
+        Some((list, close)) => (&list[..close], &list[close + 1..]),
+        None => (b"", rest),
     }
 }
 
@@ -151,7 +170,7 @@ mod tests {
             definitions: &found.definitions,
             wrappers: &found.wrappers,
             puzzles: &found.puzzles,
-            condition_words: &found.condition_words,
+            bare_words: &found.bare_words,
         }])
     }
 

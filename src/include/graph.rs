@@ -89,8 +89,6 @@ pub(super) struct Flags {
     pub(super) pragma: Option<&'static str>,
     /// It includes by macro.
     pub(super) computed: bool,
-    /// Conditions call macros that might wrap `__has_include`.
-    pub(super) conditions: bool,
     /// It defines such a wrapper, or something worse.
     pub(super) wrapper: bool,
     /// Macros in it ask for quoted names.
@@ -358,7 +356,6 @@ impl Graph {
                 module: found.module,
                 pragma: found.pragma,
                 computed: found.computed.iter().any(|c| c.through.is_empty()),
-                conditions: found.computed.iter().any(|c| !c.through.is_empty()),
                 wrapper: !found.wrappers.is_empty()
                     || !found.puzzles.is_empty()
                     || found.puzzle.is_some(),

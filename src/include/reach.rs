@@ -66,12 +66,14 @@ impl Reach {
     /// Makes these the files in reach.
     pub(super) fn become_of(&mut self, contents: BTreeMap<usize, Arc<Digested>>) {
         let mut changed: BTreeSet<u32> = BTreeSet::new();
-        let mut differs = false;
+        let (mut differs, mut asks) = (false, false);
         for (one, other) in [(&self.contents, &contents), (&contents, &self.contents)] {
             for (slot, content) in one {
                 let same = other.get(slot);
                 if !same.is_some_and(|same| Arc::ptr_eq(same, content)) {
                     differs = true;
+                    // Without macros and conditions it changes nothing about who asks.
+                    asks |= content.definitions.bytes() > 0 || !content.bare_words.is_empty();
                     changed.extend(content.definitions.hashes());
                 }
             }
@@ -79,7 +81,9 @@ impl Reach {
         if differs {
             self.evaluated
                 .retain(|_, one| !one.on.iter().any(|hash| changed.contains(hash)));
-            self.asking = None;
+            if asks {
+                self.asking = None;
+            }
             self.contents = contents;
         }
     }
@@ -102,7 +106,7 @@ impl Reach {
                     definitions: &one.definitions,
                     wrappers: &one.wrappers,
                     puzzles: &one.puzzles,
-                    condition_words: &one.condition_words,
+                    bare_words: &one.bare_words,
                 })
                 .collect();
             Asking::of(&texts)

@@ -258,8 +258,13 @@ impl Walk<'_, '_> {
                 mark.extend_from_slice(&first.passed);
                 founds.extend(first.found);
                 if founds.is_empty() && form == Form::Angle {
-                    // It is an error; clang then takes a file beside the includer, and says so.
+                    // It is an error; clang then looks as if the name were quoted, and says so.
                     founds.extend(self.lookup(beside, name, mark)?);
+                    if founds.is_empty() {
+                        let quoted = self.first_match(Form::Quote, name, number)?;
+                        mark.extend_from_slice(&quoted.passed);
+                        founds.extend(quoted.found);
+                    }
                 }
             }
         }
@@ -610,7 +615,7 @@ impl Walk<'_, '_> {
                 Some(edges) => edges.flags,
                 None => Flags::default(),
             };
-            if !flags.computed && !flags.wrapper && !(wrapped && flags.conditions) {
+            if !(flags.computed || flags.wrapper || wrapped) {
                 continue;
             }
             let (_, digested) = self.graph.digested(self.disk, found.place, None)?;

@@ -232,9 +232,9 @@ impl Case {
             ("needs", ["file", name]) => self.needs.push(Need::File((*name).to_owned())),
             ("needs", ["locale", name]) => self.needs.push(Need::Locale((*name).to_owned())),
             ("terminal", [size]) => {
-                let size = size.split_once('x').and_then(|(columns, rows)| {
-                    Some((columns.parse().ok()?, rows.parse().ok()?))
-                });
+                let size = size
+                    .split_once('x')
+                    .and_then(|(columns, rows)| Some((columns.parse().ok()?, rows.parse().ok()?)));
                 self.terminal = Some(size.ok_or("a size is two numbers: 80x24")?);
             }
             ("mask", [name, files @ ..]) if mask::NAMES.contains(name) => {
@@ -242,7 +242,8 @@ impl Case {
             }
             ("with", names) => self.with.extend::<Vec<String>>(strings(names)),
             ("tmpfs", [directory, size]) => {
-                self.tmpfs.push(((*directory).to_owned(), (*size).to_owned()));
+                self.tmpfs
+                    .push(((*directory).to_owned(), (*size).to_owned()));
             }
             ("prepare", _) => self.prepare.push(rest.to_owned()),
             ("" | "gcc" | "clang", words) => {
@@ -255,9 +256,7 @@ impl Case {
                     ["remote"] => Expectation::Place(Expected::Remote),
                     ["preprocessed"] => Expectation::Place(Expected::Preprocessed),
                     ["anywhere"] => Expectation::Place(Expected::Anywhere),
-                    ["local", reason] => {
-                        Expectation::Place(Expected::Local((*reason).to_owned()))
-                    }
+                    ["local", reason] => Expectation::Place(Expected::Local((*reason).to_owned())),
                     _ => return Err(format!("not understood: {line}")),
                 };
                 let command = self.commands.last_mut();

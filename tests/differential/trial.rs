@@ -73,7 +73,13 @@ impl Corpus {
             let mut links = Command::new(&ice);
             links.arg("symlinks").arg(&masquerade).env("HOME", &home);
             user::become_user(&mut links);
-            assert!(links.stdout(Stdio::null()).status().expect("run ice").success());
+            assert!(
+                links
+                    .stdout(Stdio::null())
+                    .status()
+                    .expect("run ice")
+                    .success()
+            );
             std::os::unix::fs::symlink(&ice, masquerade.join("ice")).expect("make a link");
             World {
                 ice,
@@ -119,7 +125,10 @@ pub fn trials(corpus: &Arc<Corpus>, here: &Path) -> Vec<Trial> {
     }
     for case in corpus.known.cases() {
         if !names.contains(case) {
-            trials.push(broken(format!("known.txt/{case}"), "no such case".to_owned()));
+            trials.push(broken(
+                format!("known.txt/{case}"),
+                "no such case".to_owned(),
+            ));
         }
     }
     trials
@@ -190,9 +199,11 @@ fn try_case(corpus: &Corpus, name: &str, case: &Case, family: Family) -> Result<
             }
         }
         found.retain(|difference| !known.contains(&difference.aspect));
-        wrong.extend(found.iter().map(|difference| {
-            format!("{word}: {}\n{}", difference.aspect, difference.shown)
-        }));
+        wrong.extend(
+            found
+                .iter()
+                .map(|difference| format!("{word}: {}\n{}", difference.aspect, difference.shown)),
+        );
     }
     if wrong.is_empty() {
         return Ok(());
@@ -207,7 +218,9 @@ fn try_case(corpus: &Corpus, name: &str, case: &Case, family: Family) -> Result<
 
 /// What a case needs and is not here.
 fn missing(case: &Case, family: Family) -> Option<String> {
-    let in_path = |name: &str| Path::new("/usr/bin").join(name).exists() || Path::new("/bin").join(name).exists();
+    let in_path = |name: &str| {
+        Path::new("/usr/bin").join(name).exists() || Path::new("/bin").join(name).exists()
+    };
     let commands = [family.name(), family.plus()].into_iter();
     let mut absent: Vec<String> = commands
         .filter(|name| !in_path(name))
@@ -267,7 +280,9 @@ impl<'a> Ground<'a> {
         if !case.prepare.is_empty() {
             let script = format!("set -e\n{}", case.prepare.join("\n"));
             let script = run::spelled(&script, family, &Way::Plain);
-            let output = run::shell(&script, &directory, world).output().expect("run sh");
+            let output = run::shell(&script, &directory, world)
+                .output()
+                .expect("run sh");
             if !output.status.success() || !output.stderr.is_empty() {
                 let said = String::from_utf8_lossy(&output.stderr).into_owned();
                 return Err(format!("it can't be prepared: {said}"));
@@ -292,8 +307,14 @@ impl<'a> Ground<'a> {
             let path = self.directory.join(name);
             let options = format!("size={size},mode=777");
             let tmpfs = Some("tmpfs");
-            mount(tmpfs, &path, tmpfs, MsFlags::empty(), Some(options.as_str()))
-                .unwrap_or_else(|errno| panic!("mount {name}: {errno}"));
+            mount(
+                tmpfs,
+                &path,
+                tmpfs,
+                MsFlags::empty(),
+                Some(options.as_str()),
+            )
+            .unwrap_or_else(|errno| panic!("mount {name}: {errno}"));
         }
         let (case, family, world) = (self.case, self.family, self.world);
         let outcome = run::run(case, family, way, world, &self.directory, &self.scratch);
@@ -362,7 +383,10 @@ fn write(directory: &Path, path: &Path, content: &Content) {
 
 fn give_all(path: &Path) {
     user::give(path);
-    if path.symlink_metadata().is_ok_and(|metadata| metadata.is_dir()) {
+    if path
+        .symlink_metadata()
+        .is_ok_and(|metadata| metadata.is_dir())
+    {
         for path in sorted(path) {
             give_all(&path);
         }
@@ -386,7 +410,11 @@ fn vacuous(case: &Case, family: Family, plain: &Outcome) -> Vec<String> {
             let said = String::from_utf8_lossy(&done.stderr).into_owned();
             let said: Vec<_> = said.lines().take(LINES_MAX).collect();
             let status = done.status;
-            format!("plain: command {} has status {status}: {}", number + 1, said.join("\n    "))
+            format!(
+                "plain: command {} has status {status}: {}",
+                number + 1,
+                said.join("\n    ")
+            )
         })
         .collect()
 }
@@ -396,11 +424,19 @@ fn misplaced(case: &Case, family: Family, ours: &Outcome) -> Vec<Difference> {
     let wrong = steps.filter_map(|(number, (step, done))| {
         let expected = step.places(family);
         let as_expected = expected.len() == done.places.len()
-            && done.places.iter().zip(&expected).all(|(ran, place)| ran.is(place));
+            && done
+                .places
+                .iter()
+                .zip(&expected)
+                .all(|(ran, place)| ran.is(place));
         let ran: Vec<_> = done.places.iter().map(|ran| ran.told()).collect();
         (!as_expected).then(|| Difference {
             aspect: format!("place {}", number + 1),
-            shown: format!("    expected {}\n    ran {}", told(&expected), ran.join(", ")),
+            shown: format!(
+                "    expected {}\n    ran {}",
+                told(&expected),
+                ran.join(", ")
+            ),
         })
     });
     wrong.collect()
@@ -492,7 +528,11 @@ fn in_file(case: &Case, name: &[u8], plain: &Entry, ours: &Entry) -> Option<Stri
         format!("{} {:o}{same_as}", entry.kind, entry.mode)
     };
     if kind(&plain) != kind(&ours) {
-        return Some(format!("    plain {}\n    ours  {}", kind(&plain), kind(&ours)));
+        return Some(format!(
+            "    plain {}\n    ours  {}",
+            kind(&plain),
+            kind(&ours)
+        ));
     }
     let content = |entry: &Entry| entry.content.clone().unwrap_or_default();
     Some(shown(&content(&plain), &content(&ours)))
@@ -504,15 +544,25 @@ fn shown(plain: &[u8], ours: &[u8]) -> String {
     else {
         let at = plain.iter().zip(ours).take_while(|(a, b)| a == b).count();
         let sizes = (plain.len(), ours.len());
-        return format!("    {} and {} bytes, not the same from byte {at}", sizes.0, sizes.1);
+        return format!(
+            "    {} and {} bytes, not the same from byte {at}",
+            sizes.0, sizes.1
+        );
     };
     let [plain, ours] = [plain_text, our_text].map(|text| text.split('\n').collect::<Vec<_>>());
     let same = plain.iter().zip(&ours).take_while(|(a, b)| a == b).count();
     let part = |lines: &[&str]| {
         let lines = lines.iter().skip(same).take(LINES_MAX);
-        lines.map(|line| format!("      {line:?}\n")).collect::<String>()
+        lines
+            .map(|line| format!("      {line:?}\n"))
+            .collect::<String>()
     };
-    format!("    plain, from line {}:\n{}    ours:\n{}", same + 1, part(&plain), part(&ours))
-        .trim_end()
-        .to_owned()
+    format!(
+        "    plain, from line {}:\n{}    ours:\n{}",
+        same + 1,
+        part(&plain),
+        part(&ours)
+    )
+    .trim_end()
+    .to_owned()
 }
