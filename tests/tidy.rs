@@ -20,6 +20,7 @@ const LAYERS: [(&str, &[&str]); 5] = [
             "daemon/slots",
             "dictionary",
             "frame",
+            "include/asking",
             "include/computed",
             "include/directives",
             "include/graph",
