@@ -13,8 +13,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use smol::lock::Semaphore;
 
-use super::attempt::{Content, Delivered};
+use super::attempt::Delivered;
 use super::locale::Locale;
+use super::parcels::Content;
 use super::preprocess::{self, Preprocessed};
 use super::sources::Sources;
 use super::spelling;

@@ -10,13 +10,14 @@ use smol::Async;
 use smol::future::FutureExt;
 use smol::lock::Semaphore;
 
-use super::attempt::{self, Content, Contents, Delivered, Prepared, Undelivered};
+use super::attempt::{self, Contents, Delivered, Prepared, Undelivered};
 use super::client::Client;
 use super::course::{self, Course, Step};
 use super::environment;
 use super::inputs::{self, Compiler, Inputs, Reason, because};
 use super::locale::{Locale, Locales};
 use super::output;
+use super::parcels::{Content, Parcels};
 use super::placement::{Lease, Placement};
 use super::pool::Pool;
 use super::sources::Sources;
@@ -36,6 +37,7 @@ pub struct Submitter {
     toolchains: Toolchains,
     sources: Sources,
     locales: Locales,
+    parcels: Parcels,
     /// Preprocessors that run at a time: they are this machine's own work.
     preprocessing: Semaphore,
     platform: String,
@@ -71,6 +73,7 @@ impl Submitter {
             toolchains: Toolchains::new(spool)?,
             sources: Sources::default(),
             locales: Locales::default(),
+            parcels: Parcels::default(),
             platform,
             preprocessing: Semaphore::new(preprocessors.max(1)),
             tenant,
@@ -371,6 +374,7 @@ impl Submitter {
             spec,
             entries: &inputs.entries,
             contents: &contents,
+            parcels: &self.parcels,
             manifest: &toolchain.manifest,
         };
         let address = lease.grant().address;

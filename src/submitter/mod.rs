@@ -11,6 +11,7 @@ pub mod inputs;
 pub mod job;
 pub mod locale;
 pub mod output;
+pub mod parcels;
 pub mod placement;
 pub mod pool;
 pub mod preprocess;
