@@ -51,6 +51,8 @@ pub struct DaemonConfig {
     /// Whether this machine's own jobs go through its worker and sandbox too: so that the private
     /// cluster of `ice run` is a whole one.
     pub loopback: bool,
+    /// Whether each job's tree is compared with what the job declared.
+    pub verify_trees: bool,
     /// Niceness of the compiles for others, 0 to 19.
     pub nice: u8,
     /// Whom the worker becomes when it is started by root; none for the default.

@@ -82,6 +82,7 @@ impl World {
             cache_limit: options.cache_limit,
             no_remote: options.no_remote,
             loopback: options.loopback,
+            verify_trees: options.verify_trees,
             nice: options.nice,
             user: options.user,
             socket: match socket {
@@ -212,6 +213,7 @@ mod tests {
                 cache_limit: 4 << 30,
                 no_remote: false,
                 loopback: false,
+                verify_trees: false,
                 nice: 5,
                 user: None,
                 socket: "/home/u/.ice/ice.sock".into(),

@@ -312,7 +312,7 @@ async fn start_worker(
     let toolchains = store.toolchains();
     let worker = Worker {
         store,
-        tenancies: Ok(Tenancies::new(rung, starter, trees)),
+        tenancies: Ok(Tenancies::new(rung, starter, trees, config.verify_trees)),
         admission: Box::new(NodeSlots(node.clone())),
         limits,
         fetching: smol::lock::Mutex::new(()),
