@@ -18,6 +18,34 @@ pub enum ConfigError {
     },
 }
 
+/// What becomes of a compile that can't travel as a source job.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Declined {
+    /// It travels as preprocessed text where the object is the same, and is local otherwise.
+    #[default]
+    Local,
+    /// It travels as preprocessed text, even where that changes its debug information.
+    Preprocessed,
+}
+
+impl Declined {
+    /// The word on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Local => "local",
+            Self::Preprocessed => "preprocessed",
+        }
+    }
+}
+
+/// Reads the value of `--declined`.
+pub fn parse_declined(text: &str) -> Result<Declined, String> {
+    [Declined::Local, Declined::Preprocessed]
+        .into_iter()
+        .find(|declined| declined.name() == text)
+        .ok_or_else(|| "local or preprocessed is expected".to_owned())
+}
+
 /// What the scheduler is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SchedulerConfig {
@@ -53,6 +81,8 @@ pub struct DaemonConfig {
     pub loopback: bool,
     /// Whether each job's tree is compared with what the job declared.
     pub verify_trees: bool,
+    /// What becomes of a compile whose headers can't be told.
+    pub declined: Declined,
     /// Niceness of the compiles for others, 0 to 19.
     pub nice: u8,
     /// Whom the worker becomes when it is started by root; none for the default.

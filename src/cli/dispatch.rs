@@ -74,12 +74,12 @@ pub(super) fn dispatch(ice: Ice, world: &World, settings: &Settings) -> Result<u
             clap_complete::generate(shell, &mut Ice::command(), "ice", &mut text);
             let _ = io::stdout().write_all(&text);
         }
-        Word::Agent { verbose } => {
+        Word::Agent { verbose, declined } => {
             log_output::start(&ProcessConfig {
                 verbosity: verbose,
                 ..ProcessConfig::default()
             })?;
-            daemon::agent::run()?;
+            daemon::agent::run(declined)?;
         }
         Word::SandboxZygote { words } => sandbox::zygote_main(&words),
         Word::SandboxProbe { .. } => sandbox::probe_main(),

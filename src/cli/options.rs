@@ -53,6 +53,9 @@ pub(super) enum Word {
         /// Log more.
         #[arg(short, long, action = ArgAction::Count)]
         verbose: u8,
+        /// As for the daemon.
+        #[arg(long, default_value = "local", value_parser = crate::config::parse_declined)]
+        declined: crate::config::Declined,
     },
     /// The process that starts compilers in their sandboxes.
     #[command(hide = true)]
@@ -106,6 +109,10 @@ pub(super) struct DaemonOptions {
     /// Take no jobs of others.
     #[arg(long)]
     pub(super) no_remote: bool,
+    /// What becomes of compiles whose headers can't be told: `local`, unless their objects are the
+    /// same from preprocessed text, or `preprocessed`, though debug information loses its columns.
+    #[arg(long, value_name = "HOW", default_value = "local", value_parser = crate::config::parse_declined)]
+    pub(super) declined: crate::config::Declined,
     /// Niceness of the compiles for others.
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u8).range(0..=19))]
     pub(super) nice: u8,

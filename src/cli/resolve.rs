@@ -83,6 +83,7 @@ impl World {
             no_remote: options.no_remote,
             loopback: options.loopback,
             verify_trees: options.verify_trees,
+            declined: options.declined,
             nice: options.nice,
             user: options.user,
             socket: match socket {
@@ -214,6 +215,7 @@ mod tests {
                 no_remote: false,
                 loopback: false,
                 verify_trees: false,
+                declined: crate::config::Declined::Local,
                 nice: 5,
                 user: None,
                 socket: "/home/u/.ice/ice.sock".into(),
