@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use smol::future::FutureExt;
 
+use crate::account::{self, Phase};
 use crate::compress;
 use crate::connection::ConnectionError;
 use crate::dictionary::Named;
@@ -188,6 +189,7 @@ impl Delivery {
                 self.file_bytes = self.file_bytes.saturating_add(size);
                 let stood = spec.standing.iter().any(|standing| standing.path == path);
                 let create = move || Pending::create(&path, mode, size, stood);
+                let create = move || account::during(Phase::Commit, create);
                 self.files.push(smol::unblock(create).await?);
             }
             FromWorker::Chunk(chunk) => {
@@ -196,7 +198,7 @@ impl Delivery {
                     return misbehaves("a chunk of no file".to_owned());
                 };
                 // A write of a chunk to the page cache takes less than the way to another thread.
-                pending.write(&data)?;
+                account::during(Phase::Commit, || pending.write(&data))?;
                 self.files.push(pending);
             }
             FromWorker::Made { path, target } => {

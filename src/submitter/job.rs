@@ -21,6 +21,7 @@ use super::parcels::{Content, Parcels};
 use super::placement::{Lease, Placement};
 use super::pool::Pool;
 use super::sources::Sources;
+use crate::account::{self, Phase};
 use crate::args::{self, Family, Invocation, Plan, Verdict};
 use crate::config::Declined;
 use crate::id::{AbsPath, Bytes, Digest, JobId, RequestId};
@@ -117,7 +118,8 @@ impl Submitter {
                 let status = delivered.status;
                 let printed = std::mem::take(&mut delivered.printed);
                 let umask = call.umask;
-                match smol::unblock(move || delivered.commit(umask)).await {
+                let commit = move || account::during(Phase::Commit, || delivered.commit(umask));
+                match smol::unblock(commit).await {
                     Ok(()) => {
                         for (stream, data) in printed {
                             client
@@ -127,7 +129,11 @@ impl Submitter {
                                 })
                                 .await?;
                         }
-                        return client.say(&Answer::Exit { status, report }).await;
+                        let said = client.say(&Answer::Exit { status, report }).await;
+                        if let Some(statement) = account::statement() {
+                            log::info!("account: {statement}");
+                        }
+                        return said;
                     }
                     Err(error) => {
                         let reason = because(

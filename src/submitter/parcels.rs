@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use smol::Timer;
 
+use crate::account::{self, Phase};
 use crate::compress;
 use crate::executor;
 use crate::id::Digest;
@@ -104,7 +105,7 @@ impl Parcels {
                 let parcel = known.map_or_else(|| pack(&shelf, &digest, content), Parcel::Packed);
                 (digest, parcel)
             };
-            wanted.into_iter().map(pack).collect()
+            account::during(Phase::Hashing, || wanted.into_iter().map(pack).collect())
         })
         .await;
         drop(turn);

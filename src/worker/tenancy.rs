@@ -15,6 +15,7 @@ use smol::lock::{Semaphore, SemaphoreGuardArc};
 use super::conversation::Failed;
 use super::store::Placed;
 use super::tree::{Tree, TreeError, TreeLimits, Trees, Written, verify};
+use crate::account::{self, Phase};
 use crate::id::{AbsPath, Digest};
 use crate::message::{Entry, EntryKind, Failure, Standing};
 use crate::sandbox::OWN_DIRECTORIES;
@@ -167,7 +168,8 @@ impl Tenancy {
         let turn = self.turns.acquire_arc().await;
         let tenancy = self.clone();
         smol::unblock(move || {
-            let tree = tenancy.trees().take(&entries, &writable, &cwd)?;
+            let take = || tenancy.trees().take(&entries, &writable, &cwd);
+            let tree = account::during(Phase::Tree, take)?;
             let occupied = Occupied {
                 tenancy,
                 tree: Some((tree, turn)),
@@ -177,7 +179,7 @@ impl Tenancy {
                 verify(directory, ground, &entries, &writable, &cwd)?;
             }
             let mut trees = occupied.tenancy.trees();
-            trees.stand(occupied.tree(), &standing)?;
+            account::during(Phase::Tree, || trees.stand(occupied.tree(), &standing))?;
             drop(trees);
             Ok(occupied)
         })
@@ -207,7 +209,7 @@ impl Occupied {
 
     /// What the job wrote. Blocks for some system calls in memory.
     pub fn collect(&self) -> Result<Vec<Written>, TreeError> {
-        self.tenancy.trees().collect(self.tree())
+        account::during(Phase::Collect, || self.tenancy.trees().collect(self.tree()))
     }
 
     /// Opens a file that the job wrote.
@@ -222,7 +224,7 @@ impl Drop for Occupied {
         if let Some((tree, turn)) = self.tree.take() {
             let tenancy = self.tenancy.clone();
             smol::unblock(move || {
-                tenancy.trees().give_back(tree);
+                account::during(Phase::Tree, || tenancy.trees().give_back(tree));
                 drop(turn);
             })
             .detach();
