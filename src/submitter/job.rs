@@ -16,6 +16,7 @@ use super::course::{self, Course, Step};
 use super::environment;
 use super::inputs::{self, Compiler, Inputs, Means, Misses, Reason, because};
 use super::locale::{Locale, Locales};
+use super::native::Processors;
 use super::output;
 use super::parcels::{Content, Parcels};
 use super::placement::{Lease, Placement};
@@ -40,6 +41,7 @@ pub struct Submitter {
     sources: Sources,
     locales: Locales,
     parcels: Parcels,
+    processors: Processors,
     /// Preprocessors that run at a time: they are this machine's own work.
     preprocessing: Semaphore,
     /// What becomes of compiles that the scanner declines.
@@ -79,6 +81,7 @@ impl Submitter {
             sources: Sources::default(),
             locales: Locales::default(),
             parcels: Parcels::default(),
+            processors: Processors::default(),
             platform,
             preprocessing: Semaphore::new(preprocessors.max(1)),
             declined,
@@ -207,7 +210,7 @@ impl Submitter {
                 return local(report, because(reason.word(), reason.sentence()));
             }
         };
-        report.file = plan.input.clone();
+        report.file = plan.name().clone();
         match self.distribute(call, &cwd, &plan, &mut report).await {
             Ok(ending) => ending,
             Err(reason) => local(report, reason),
@@ -222,12 +225,7 @@ impl Submitter {
         plan: &Plan,
         report: &mut Report,
     ) -> Result<Ending, Reason> {
-        let places = plan
-            .dependencies
-            .iter()
-            .map(|file| &file.path)
-            .chain([&plan.output]);
-        for place in places {
+        for place in plan.places() {
             if let Some(obstacle) = output::obstacle(&cwd.as_path().join(place.as_path())) {
                 return Err(because("output-place", format!("{place}: {obstacle}")));
             }
@@ -262,6 +260,7 @@ impl Submitter {
                 None => {
                     let means = Means {
                         sources: &self.sources,
+                        processors: &self.processors,
                         preprocessing: &self.preprocessing,
                         declined: self.declined,
                         given_up: misses.given_up(),
@@ -303,7 +302,7 @@ impl Submitter {
                     return Ok(Ending::Remote(Box::new(delivered), report.clone()));
                 }
                 Err(failure) => {
-                    log::info!("{} on {name}: {failure}", plan.input);
+                    log::info!("{} on {name}: {failure}", plan.name());
                     let node = lease.grant().node;
                     if matches!(failure, Undelivered::Dead(_) | Undelivered::Misbehaves(_)) {
                         self.pool.forget(lease.grant().address);
@@ -384,7 +383,7 @@ impl Submitter {
         };
         log::debug!(
             "{} goes to {} as job {}",
-            plan.input,
+            plan.name(),
             lease.grant().name,
             spec.job
         );
@@ -471,7 +470,7 @@ fn want(call: &Call, plan: &Plan, toolchain: &Toolchain, course: &Course) -> Wan
         request: RequestId(0),
         toolchain: toolchain.digest,
         platform: toolchain.manifest.platform.clone(),
-        file: plan.input.clone(),
+        file: plan.name().clone(),
         preferred: preferred.map(|value| value.to_string()).unwrap_or_default(),
         except: course.except().to_vec(),
         niceness: call.niceness.clamp(0, 19) as u8,

@@ -143,7 +143,7 @@ struct View {
 }
 
 /// At most so many files may stand where a job writes.
-const STANDING_MAX: usize = 16;
+const STANDING_MAX: usize = 1024;
 
 /// The name in the store of the empty file that stands where the toolchain's files are bound.
 const PLACEHOLDER: &[u8] = b"placeholder";
