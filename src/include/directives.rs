@@ -85,8 +85,8 @@ pub struct Directives {
     /// A condition asks in a way that is not followed: its line and text.
     pub puzzle: Option<(u32, Vec<u8>)>,
     /// Quoted names that macro bodies ask for, beside whatever file uses them; those in calls of other
-    /// macros only if these are wrappers, which is the second field.
-    pub probes: Vec<(Include, bool)>,
+    /// macros only if these are wrappers: the hash of their name is the second field.
+    pub probes: Vec<(Include, Option<u32>)>,
     /// Names of files that stand written out in macro bodies, whoever may use them.
     pub written: Vec<Include>,
     /// The same, of words that no `(` follows.
@@ -721,7 +721,7 @@ impl<'a> Reader<'a> {
                 {
                     // The callee may be a wrapper of `__has_include`.
                     self.include(Use::Probe, form, literal);
-                    self.probe(Use::Probe, form, literal, true);
+                    self.probe(Use::Probe, form, literal, Some(name_hash(call.callee)));
                 }
             }
             return end;
@@ -730,9 +730,10 @@ impl<'a> Reader<'a> {
             match (call.argument, asks(call.callee)) {
                 (Argument::Literal(form, literal), usage) => {
                     if form == Form::Angle || usage.is_some() || like_a_file(literal) {
-                        let (usage, wrapped) = (usage.unwrap_or(Use::Probe), usage.is_none());
+                        let through = usage.is_none().then(|| name_hash(call.callee));
+                        let usage = usage.unwrap_or(Use::Probe);
                         self.include(usage, form, literal);
-                        self.probe(usage, form, literal, wrapped);
+                        self.probe(usage, form, literal, through);
                     }
                     // In a body `<a/x.h>` is tokens, some of which may be parameters.
                     if usage.is_some() && form == Form::Angle && words(literal).any(is_parameter) {
@@ -760,14 +761,14 @@ impl<'a> Reader<'a> {
         end
     }
 
-    fn probe(&mut self, usage: Use, form: Form, name: &[u8], wrapped: bool) {
+    fn probe(&mut self, usage: Use, form: Form, name: &[u8], through: Option<u32>) {
         if form == Form::Quote && !name.is_empty() && !name.contains(&0) {
             let include = Include {
                 usage,
                 form,
                 name: name.to_vec(),
             };
-            self.found.probes.push((include, wrapped));
+            self.found.probes.push((include, through));
         }
     }
 
