@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 /// Modules by layer, the lowest first. A file belongs to the longest name that fits it.
 const LAYERS: [(&str, &[&str]); 5] = [
-    ("words", &["id", "message"]),
+    ("words", &["id", "message", "news"]),
     (
         "cores",
         &[
@@ -29,6 +29,7 @@ const LAYERS: [(&str, &[&str]); 5] = [
             "sandbox/bounds",
             "sandbox/spec",
             "scheduler/admission",
+            "scheduler/chronicle",
             "scheduler/lease",
             "scheduler/node",
             "scheduler/policy",
@@ -101,7 +102,7 @@ const IMPURE: [&str; 14] = [
 const UNSAFE: [&str; 2] = ["sandbox/enter", "sys"];
 
 /// Files whose types go over a wire or a pipe, or into a file that another version reads.
-const SERIALIZED: [&str; 3] = ["id", "message", "sandbox/spec"];
+const SERIALIZED: [&str; 4] = ["id", "message", "news", "sandbox/spec"];
 
 struct Source {
     name: String,

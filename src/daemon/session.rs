@@ -14,6 +14,7 @@ use crate::id::{Digest, LeaseId, NodeId, RequestId, Time};
 use crate::message::{
     FromScheduler, Grant, Login, NodeState, Outcome, REPORT_EVERY_MS, ToScheduler, Want,
 };
+use crate::news::LocalJobs;
 
 /// What the rest of the daemon says to the scheduler.
 #[derive(Clone, Debug, PartialEq)]
@@ -39,6 +40,8 @@ pub enum LinkCommand {
     },
     /// The state of this node, now.
     State(NodeState),
+    /// Jobs ran here without a lease. Not kept for a scheduler that is not there.
+    LocalJobs(Vec<LocalJobs>),
 }
 
 /// What the rest of the daemon hears.
@@ -215,6 +218,8 @@ impl Session {
                 }
             }
             LinkCommand::Toolchains { added, removed } => self.take_toolchains(added, removed),
+            LinkCommand::LocalJobs(_) if !is_up => {}
+            LinkCommand::LocalJobs(jobs) => self.send(ToScheduler::LocalJobs(jobs)),
             LinkCommand::State(state) => {
                 let differs = state != self.state;
                 self.state = state;
@@ -291,7 +296,13 @@ impl Session {
                     self.deny(request, why);
                 }
             }
-            (Phase::Up { .. }, FromScheduler::Alive | FromScheduler::Status(_)) => {}
+            (
+                Phase::Up { .. },
+                FromScheduler::Alive
+                | FromScheduler::Status(_)
+                | FromScheduler::Snapshot(_)
+                | FromScheduler::News { .. },
+            ) => {}
             (_, message) => {
                 log::debug!("out of order from the scheduler: {message:?}");
                 self.give_up("the scheduler makes no sense".into(), now);
