@@ -26,6 +26,16 @@ const LAYERS: [(&str, &[&str]); 5] = [
             "include/places",
             "include/search",
             "masquerade",
+            "monitor/demo",
+            "monitor/history",
+            "monitor/job",
+            "monitor/json",
+            "monitor/model",
+            "monitor/node",
+            "monitor/text",
+            "monitor/theme",
+            "monitor/ui",
+            "monitor/views",
             "sandbox/bounds",
             "sandbox/spec",
             "scheduler/admission",
@@ -69,6 +79,7 @@ const LAYERS: [(&str, &[&str]); 5] = [
         &[
             "client",
             "daemon",
+            "monitor",
             "scheduler",
             "status",
             "submitter",
@@ -79,7 +90,7 @@ const LAYERS: [(&str, &[&str]); 5] = [
 ];
 
 /// Roles know each other only through messages; the daemon alone joins two of them.
-const ROLES: [&str; 4] = ["client", "scheduler", "submitter", "worker"];
+const ROLES: [&str; 5] = ["client", "monitor", "scheduler", "submitter", "worker"];
 
 /// What no core and no word may mention: the world, and what makes a run differ from the last.
 const IMPURE: [&str; 14] = [

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use crate::id::{Bytes, NodeId, Time};
-use crate::message::{Failure, Usage};
+use crate::message::{Failure, ToScheduler, Usage};
 use crate::news::{Ending, JobNumber, News, NodePicture, Snapshot};
 
 const NAMES: [&str; 24] = [
@@ -155,6 +155,16 @@ impl Demo {
         }
         self.now = now;
         news
+    }
+
+    /// Does what a scheduler would do that is asked for this.
+    pub fn obey(&mut self, request: &ToScheduler) {
+        if let ToScheduler::Block { node, is_blocked } = request {
+            let mut nodes = self.nodes.values_mut();
+            if let Some(named) = nodes.find(|known| known.picture.name == *node) {
+                named.picture.is_blocked = *is_blocked;
+            }
+        }
     }
 
     /// Jobs that run now.

@@ -126,8 +126,7 @@ impl JsonLines {
                 value
             }
             News::Left { node } => {
-                let name = self.name(*node);
-                self.names.remove(node);
+                let name = self.names.remove(node);
                 json!({ "event": "left", "name": name })
             }
             News::Queued {

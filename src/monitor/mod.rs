@@ -4,7 +4,7 @@
 //! says, which hears keys and mouse. All of that is pure: a screen is a function of the news, the
 //! keys and the time, and `tests/monitor.rs` keeps such screens. Around it, [`watch`] has the
 //! connection, [`term`] the terminal, and [`json`] writes the same news for programs. [`demo`] makes
-//! news up.
+//! news up, and [`run`] joins what is wanted.
 
 pub mod demo;
 pub mod history;
@@ -12,6 +12,7 @@ pub mod job;
 pub mod json;
 pub mod model;
 pub mod node;
+pub mod run;
 pub mod term;
 pub mod text;
 pub mod theme;

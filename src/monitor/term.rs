@@ -165,8 +165,7 @@ impl Shell {
 
     /// The next moment for a picture, so long after the last.
     fn after(&self, pause: Duration) -> Instant {
-        self.drawn
-            .map_or_else(Instant::now, |drawn| drawn + pause)
+        self.drawn.map_or_else(Instant::now, |drawn| drawn + pause)
     }
 
     fn on_input(&mut self, input: Input) -> Option<Command> {
@@ -283,7 +282,8 @@ impl Signals {
             set.add(signal);
         }
         set.thread_block()?;
-        let descriptor = SignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
+        let descriptor =
+            SignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
         Ok(Self(Async::new_nonblocking(descriptor)?))
     }
 

@@ -110,7 +110,11 @@ async fn follow(
     while requests.try_recv().is_ok() {
         // It was meant for the scheduler before.
     }
-    if events.send(Event::Found(address.to_string())).await.is_err() {
+    if events
+        .send(Event::Found(address.to_string()))
+        .await
+        .is_err()
+    {
         return Ok(());
     }
     // A message may be half read, so whatever is said meanwhile must not interrupt the reading.
@@ -124,7 +128,9 @@ async fn follow(
                     Err(_) => Next::End,
                 })
             };
-            let next = async { heard.as_mut().await.map(Next::Heard) }.or(said).await;
+            let next = async { heard.as_mut().await.map(Next::Heard) }
+                .or(said)
+                .await;
             match next? {
                 Next::Heard(event) => break event,
                 Next::Say(request) => sender.send(&request).await?,

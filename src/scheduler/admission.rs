@@ -82,6 +82,7 @@ pub fn message(message: &ToScheduler) -> Result<(), Nonsense> {
             count("reasons for local jobs", jobs.len(), REASONS_MAX)?;
             jobs.iter().try_for_each(local_jobs)
         }
+        ToScheduler::Block { node, .. } => text("a node's name", node, NAME_BYTES_MAX),
         ToScheduler::Withdraw(_) | ToScheduler::Status | ToScheduler::Watch => Ok(()),
     }
 }

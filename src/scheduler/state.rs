@@ -200,6 +200,9 @@ impl Core {
         if message == ToScheduler::Watch {
             return self.watch(peer, now);
         }
+        if let ToScheduler::Block { node, is_blocked } = &message {
+            return self.block(node, *is_blocked);
+        }
         let Some(&id) = self.peers.get(&peer) else {
             self.actions
                 .push(Action::Close(peer, "speaks without a login".into()));
@@ -241,7 +244,7 @@ impl Core {
                 self.chronicle.local(id, jobs);
                 false
             }
-            ToScheduler::Status | ToScheduler::Watch => false,
+            ToScheduler::Status | ToScheduler::Watch | ToScheduler::Block { .. } => false,
         }
     }
 
@@ -447,6 +450,17 @@ impl Core {
 
     // Who watches.
 
+    /// Blocks or unblocks the nodes that are called so. Tells whether a waiting request may now be
+    /// answered.
+    fn block(&mut self, spelling: &str, is_blocked: bool) -> bool {
+        let named = self.nodes.iter_mut();
+        for (&id, node) in named.filter(|(_, node)| node.is_called(spelling)) {
+            node.is_blocked = is_blocked;
+            self.chronicle.came(id);
+        }
+        true
+    }
+
     fn watch(&mut self, peer: PeerId, now: Time) -> bool {
         // A snapshot has in it what the others have still to hear.
         self.tell_watchers(now);
@@ -479,7 +493,7 @@ impl Core {
             platform: node.platform.clone(),
             slots: node.slots,
             no_remote: node.no_remote.clone(),
-            is_blocked: false,
+            is_blocked: node.is_blocked,
             speed_percent: self.speed_percent(node, mean_speed),
             local_jobs: node.state.local_jobs,
             load_milli: node.state.load_milli,
