@@ -184,7 +184,7 @@ impl Demo {
             false => [4, 8, 8, 12, 16, 16, 24, 32][self.dice.below(8) as usize],
         };
         let no_remote = number % 16 == 15;
-        let platform = if number % 11 == 0 {
+        let platform = if number.is_multiple_of(11) {
             "aarch64"
         } else {
             "x86_64"
@@ -225,7 +225,7 @@ impl Demo {
             Plan::End(job) => self.end(job, news),
             Plan::Turn(build) => {
                 let slots: u32 = self.nodes.values().map(|node| node.picture.slots).sum();
-                let most = u64::from(slots) * 2 / self.builds.len() as u64;
+                let most = u64::from(slots) * 3 / 2 / self.builds.len() as u64;
                 let width = match self.builds[build].width {
                     0 => 4 + self.dice.below(most.max(4)) as u32,
                     _ => 0,

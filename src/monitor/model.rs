@@ -457,7 +457,9 @@ impl Model {
         {
             row.away += 1;
         }
-        if let Some(pair) = self.pair(submitter, worker) {
+        if submitter != worker
+            && let Some(pair) = self.pair(submitter, worker)
+        {
             pair.running += 1;
         }
         let job = Live {
@@ -562,8 +564,9 @@ impl Model {
             }
             Ending::Unused | Ending::Lost | Ending::Withdrawn | Ending::Denied(_) => {}
         }
+        let nodes = self.nodes.len();
         if let Some(row) = self.nodes.get_mut(&worker) {
-            row.remember(past.clone());
+            row.remember(past.clone(), nodes);
         }
     }
 
@@ -598,5 +601,278 @@ fn printable(picture: NodePicture) -> NodePicture {
         platform: clean(picture.platform.as_bytes()),
         no_remote: picture.no_remote.map(|why| clean(why.as_bytes())),
         ..picture
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::Bytes;
+    use crate::message::{Failure, Usage};
+
+    const DESK: NodeId = NodeId(1);
+    const ANVIL: NodeId = NodeId(2);
+
+    fn picture(node: NodeId, name: &str, slots: u32) -> NodePicture {
+        NodePicture {
+            node,
+            name: name.into(),
+            address: "10.0.0.1:10245".into(),
+            platform: "x86_64".into(),
+            slots,
+            no_remote: None,
+            is_blocked: false,
+            speed_percent: 0,
+            local_jobs: 0,
+            load_milli: 0,
+            memory_mib: 0,
+            jobs_done: 0,
+        }
+    }
+
+    fn snapshot() -> Snapshot {
+        Snapshot {
+            netname: "TEST".into(),
+            nodes: vec![picture(DESK, "desk", 2), picture(ANVIL, "anvil", 8)],
+            ..Snapshot::default()
+        }
+    }
+
+    struct Story {
+        model: Model,
+        now: Time,
+    }
+
+    impl Story {
+        fn new() -> Self {
+            let mut story = Self {
+                model: Model::default(),
+                now: Time(1_000_000),
+            };
+            story.event(Event::Found("10.0.0.9:8765".into()));
+            story.event(Event::Snapshot(snapshot()));
+            story
+        }
+
+        fn event(&mut self, event: Event) -> bool {
+            self.model.on_event(event, self.now)
+        }
+
+        fn hear(&mut self, news: News) {
+            let news = vec![news];
+            self.event(Event::News { skipped: 0, news });
+        }
+
+        fn pass(&mut self, seconds: u64) {
+            self.now = self.now.after(Duration::from_secs(seconds));
+            self.event(Event::Tick);
+        }
+
+        fn queue(&mut self, job: u64) {
+            self.hear(News::Queued {
+                job: JobNumber(job),
+                submitter: DESK,
+                file: "a.c".into(),
+            });
+        }
+
+        fn start(&mut self, job: u64, worker: NodeId) {
+            self.hear(News::Started {
+                job: JobNumber(job),
+                submitter: DESK,
+                worker,
+                file: "a.c".into(),
+            });
+        }
+
+        fn end(&mut self, job: u64, ending: Ending) {
+            self.hear(News::Ended {
+                job: JobNumber(job),
+                ending,
+            });
+        }
+
+        fn row(&self, node: NodeId) -> &NodeRow {
+            &self.model.nodes()[&node]
+        }
+    }
+
+    fn done(cpu_us: u64) -> Ending {
+        Ending::Done {
+            usage: Usage {
+                cpu_us,
+                ..Usage::default()
+            },
+            output_bytes: 1000,
+        }
+    }
+
+    #[test]
+    fn a_job_is_followed_from_its_queue_to_its_end() {
+        let mut story = Story::new();
+        story.queue(1);
+        assert_eq!((story.model.waiting(), story.row(DESK).waiting), (1, 1));
+        story.pass(2);
+        story.start(1, ANVIL);
+        assert_eq!((story.model.waiting(), story.row(DESK).waiting), (0, 0));
+        assert_eq!((story.row(ANVIL).guests, story.row(DESK).away), (1, 1));
+        assert_eq!(story.model.jobs()[&JobNumber(1)].waited.as_secs(), 2);
+        story.pass(3);
+        story.end(1, done(2_500_000));
+        assert!(story.model.jobs().is_empty());
+        assert_eq!((story.row(ANVIL).guests, story.row(DESK).away), (0, 0));
+        assert_eq!((story.row(ANVIL).done_in, story.row(DESK).done_out), (1, 1));
+        assert_eq!(story.row(DESK).cpu_out_us, 2_500_000);
+        let pair = story.model.pairs()[&(DESK, ANVIL)];
+        assert_eq!((pair.running, pair.done, pair.cpu_us), (0, 1, 2_500_000));
+        let Some(Recent::Job(past)) = story.model.recent().back() else {
+            panic!("{:?}", story.model.recent());
+        };
+        assert_eq!(past.lasted().as_secs(), 3);
+        assert_eq!(story.model.totals().remote, 1);
+    }
+
+    #[test]
+    fn every_ending_counts_where_it_belongs() {
+        let failed = Ending::Failed {
+            failure: Failure::Memory,
+            dead: false,
+        };
+        // Remote, own, failed in the totals; here for the submitter, failures for the worker.
+        for (worker, ending, totals, here, failures) in [
+            (ANVIL, done(1), (1, 0, 0), 0, 0),
+            (DESK, Ending::Own, (0, 1, 0), 1, 0),
+            (DESK, done(1), (0, 1, 0), 1, 0),
+            (ANVIL, failed, (0, 0, 1), 0, 1),
+            (ANVIL, Ending::Unused, (0, 0, 0), 0, 0),
+            (ANVIL, Ending::Lost, (0, 0, 0), 0, 0),
+        ] {
+            let mut story = Story::new();
+            story.start(1, worker);
+            story.end(1, ending.clone());
+            let sums = story.model.totals();
+            assert_eq!((sums.remote, sums.own, sums.failed), totals, "{ending:?}");
+            assert_eq!(story.row(DESK).done_here, here, "{ending:?}");
+            assert_eq!(story.row(worker).failures, failures, "{ending:?}");
+            assert_eq!(story.model.busy(), 0, "{ending:?}");
+        }
+    }
+
+    #[test]
+    fn a_slot_is_a_row_that_is_used_again() {
+        let mut story = Story::new();
+        for job in 1..=3 {
+            story.start(job, ANVIL);
+        }
+        story.end(2, done(1));
+        story.start(4, ANVIL);
+        let lanes: Vec<_> = story
+            .row(ANVIL)
+            .lanes
+            .iter()
+            .flatten()
+            .map(|j| j.0)
+            .collect();
+        assert_eq!(lanes, [1, 4, 3]);
+    }
+
+    #[test]
+    fn local_jobs_are_counted_by_reason_and_the_reasons_are_bounded() {
+        let mut story = Story::new();
+        for number in 0..200 {
+            story.hear(News::Local {
+                node: DESK,
+                reason: format!("reason-{number}"),
+                jobs: 2,
+                file: Bytes::default(),
+            });
+        }
+        let reasons = story.model.reasons();
+        assert_eq!(reasons.values().sum::<u64>(), 400);
+        assert_eq!(reasons.len(), crate::news::REASONS_MAX + 1);
+        assert_eq!(story.row(DESK).done_here, 400);
+        assert_eq!(story.row(DESK).reasons.len(), crate::news::REASONS_MAX + 1);
+    }
+
+    #[test]
+    fn a_lost_scheduler_leaves_its_picture_and_the_next_one_replaces_it() {
+        let mut story = Story::new();
+        story.start(1, ANVIL);
+        story.end(1, done(7));
+        story.start(2, ANVIL);
+        story.pass(5);
+        story.event(Event::Lost("gone".into()));
+        assert!(matches!(story.model.link(), Link::Lost(_, why) if why == "gone"));
+        assert_eq!((story.model.nodes().len(), story.model.busy()), (2, 1));
+        story.pass(3);
+        // The next scheduler numbers the nodes otherwise, and job 2 is unknown to it.
+        story.event(Event::Found("10.0.0.8:8765".into()));
+        let anew = Snapshot {
+            nodes: vec![
+                picture(NodeId(1), "anvil", 8),
+                picture(NodeId(9), "desk", 2),
+            ],
+            ..snapshot()
+        };
+        story.event(Event::Snapshot(anew));
+        assert_eq!(story.model.link(), &Link::Up);
+        assert_eq!(story.model.busy(), 0);
+        let (anvil, desk) = (story.row(NodeId(1)), story.row(NodeId(9)));
+        assert_eq!((&*anvil.picture.name, anvil.done_in), ("anvil", 1));
+        assert_eq!((&*desk.picture.name, desk.cpu_out_us), ("desk", 7));
+        assert_eq!(story.model.pairs()[&(NodeId(9), NodeId(1))].done, 1);
+        let Some(Recent::Job(past)) = story.model.recent().front() else {
+            panic!("{:?}", story.model.recent());
+        };
+        assert_eq!(
+            (past.job.submitter, past.job.worker),
+            (NodeId(9), Some(NodeId(1)))
+        );
+        assert!(
+            story
+                .model
+                .notice()
+                .is_some_and(|notice| notice.contains("new scheduler"))
+        );
+        story.pass(60);
+        assert_eq!(story.model.notice(), None);
+    }
+
+    #[test]
+    fn missed_news_are_counted_and_call_for_a_snapshot() {
+        let mut story = Story::new();
+        let news = Vec::new();
+        assert!(story.event(Event::News { skipped: 7, news }));
+        assert_eq!(story.model.missed(), 7);
+        // The end of a job whose start was missed is no harm.
+        story.end(99, done(1));
+        assert_eq!(story.model.busy(), 0);
+    }
+
+    #[test]
+    fn everything_that_can_grow_is_bounded() {
+        let mut story = Story::new();
+        for job in 0..3 * RECENT_MAX as u64 {
+            story.start(job, ANVIL);
+            story.end(job, done(1));
+        }
+        assert_eq!(story.model.recent().len(), RECENT_MAX);
+        assert_eq!(story.row(ANVIL).past.len(), 2000);
+        assert_eq!(story.row(ANVIL).lanes.len(), 1);
+    }
+
+    #[test]
+    fn names_from_outside_can_be_shown() {
+        let mut story = Story::new();
+        story.hear(News::Node(picture(NodeId(3), "\x1b[2Jevil\n", 1)));
+        story.hear(News::Started {
+            job: JobNumber(1),
+            submitter: NodeId(3),
+            worker: NodeId(3),
+            file: Bytes::from(&b"\x1b]0;title\x07\xff.c"[..]),
+        });
+        let printable = |text: &str| !text.chars().any(char::is_control);
+        assert!(printable(story.model.name(NodeId(3))));
+        assert!(printable(&story.model.jobs()[&JobNumber(1)].file));
     }
 }

@@ -7,8 +7,10 @@ use crate::id::Time;
 use crate::monitor::job::{Live, Past};
 use crate::news::{Ending, JobNumber, NodePicture, OTHER_REASONS, REASONS_MAX};
 
-/// Jobs that ended which are remembered for each node, at most.
-pub const PAST_MAX: usize = 128;
+/// Jobs that ended which are remembered with their nodes, at most, about: each node has an equal part.
+pub const PAST_MAX: usize = 40_000;
+/// A node's part is not larger than this.
+const PAST_OF_NODE_MAX: usize = 2000;
 /// Rows for one node, at most; jobs beyond share the last.
 const LANES_MAX: usize = 4096;
 
@@ -115,12 +117,13 @@ impl NodeRow {
         }
     }
 
-    /// Remembers a job that ended here.
-    pub fn remember(&mut self, past: Rc<Past>) {
+    /// Remembers a job that ended here, as one of `nodes` nodes.
+    pub fn remember(&mut self, past: Rc<Past>, nodes: usize) {
         if matches!(past.ending, Ending::Unused | Ending::Withdrawn) {
             return;
         }
-        if self.past.len() == PAST_MAX {
+        let most = (PAST_MAX / nodes.max(1)).clamp(1, PAST_OF_NODE_MAX);
+        while self.past.len() >= most {
             self.past.pop_front();
         }
         self.past.push_back(past);

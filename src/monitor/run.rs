@@ -141,7 +141,7 @@ async fn feed(source: Source, events: Sender<Event>, requests: Receiver<ToSchedu
         Source::Demo { seed, nodes } => {
             let start = Instant::now();
             let mut demo = Demo::new(seed, nodes, DEMO_JOB);
-            let found = Event::Found("nowhere".to_owned());
+            let found = Event::Found("demo".to_owned());
             for event in [found, Event::Snapshot(demo.snapshot())] {
                 if events.send(event).await.is_err() {
                     return;

@@ -389,3 +389,242 @@ fn queued(job: &Job) -> News {
         file: job.file.clone(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::Usage;
+
+    const SUBMITTER: NodeId = NodeId(1);
+    const WORKER: NodeId = NodeId(2);
+    const WATCHER: PeerId = PeerId(7);
+
+    fn picture(node: NodeId) -> Option<NodePicture> {
+        Some(NodePicture {
+            node,
+            name: format!("node-{node}"),
+            address: "10.0.0.1:10245".into(),
+            platform: "x86_64".into(),
+            slots: 4,
+            no_remote: None,
+            is_blocked: false,
+            speed_percent: 0,
+            local_jobs: 0,
+            load_milli: 0,
+            memory_mib: 0,
+            jobs_done: 0,
+        })
+    }
+
+    fn at(ms: u64) -> Time {
+        Time(ms * 1000)
+    }
+
+    fn watched() -> Chronicle {
+        let mut chronicle = Chronicle::default();
+        assert!(chronicle.watch(WATCHER, at(0)));
+        let nodes = [SUBMITTER, WORKER]
+            .into_iter()
+            .filter_map(picture)
+            .collect();
+        chronicle.snapshot("TEST", nodes, at(0));
+        chronicle
+    }
+
+    fn told(chronicle: &mut Chronicle, now: Time) -> Vec<News> {
+        let messages = chronicle.flush(picture, now).into_iter();
+        messages
+            .flat_map(|(_, message)| match message {
+                FromScheduler::News { news, .. } => news,
+                other => panic!("{other:?}"),
+            })
+            .collect()
+    }
+
+    fn done() -> Outcome {
+        Outcome::Done {
+            usage: Usage {
+                cpu_us: 5,
+                ..Usage::default()
+            },
+            output_bytes: 6,
+        }
+    }
+
+    #[test]
+    fn a_job_that_waits_is_told_queued_once_and_one_that_does_not_is_not() {
+        let mut chronicle = watched();
+        let (first, second) = (RequestId(1), RequestId(2));
+        chronicle.queued(SUBMITTER, first, b"a.c", at(1));
+        chronicle.queued(SUBMITTER, second, b"b.c", at(1));
+        chronicle.started((SUBMITTER, first), LeaseId(5), WORKER, b"a.c", at(2));
+        let news = told(&mut chronicle, at(50));
+        let (started, queued) = (JobNumber(1), JobNumber(2));
+        assert_eq!(
+            news,
+            [
+                News::Started {
+                    job: started,
+                    submitter: SUBMITTER,
+                    worker: WORKER,
+                    file: "a.c".into(),
+                },
+                News::Queued {
+                    job: queued,
+                    submitter: SUBMITTER,
+                    file: "b.c".into(),
+                },
+            ]
+        );
+        chronicle.gone(SUBMITTER, second, Ending::Withdrawn);
+        chronicle.ended(LeaseId(5), None);
+        let ended = |job, ending| News::Ended { job, ending };
+        assert_eq!(
+            told(&mut chronicle, at(100)),
+            [
+                ended(queued, Ending::Withdrawn),
+                ended(started, Ending::Lost)
+            ]
+        );
+        assert_eq!(told(&mut chronicle, at(150)), []);
+    }
+
+    #[test]
+    fn what_was_withdrawn_before_it_was_told_is_never_told_and_a_denial_is() {
+        let mut chronicle = watched();
+        chronicle.queued(SUBMITTER, RequestId(1), b"a.c", at(1));
+        chronicle.gone(SUBMITTER, RequestId(1), Ending::Withdrawn);
+        assert_eq!(told(&mut chronicle, at(50)), []);
+        chronicle.queued(SUBMITTER, RequestId(2), b"a.c", at(60));
+        chronicle.gone(SUBMITTER, RequestId(2), Ending::Denied("none".into()));
+        let news = told(&mut chronicle, at(100));
+        assert!(matches!(
+            &news[..],
+            [
+                News::Queued { .. },
+                News::Ended {
+                    ending: Ending::Denied(_),
+                    ..
+                }
+            ]
+        ));
+    }
+
+    #[test]
+    fn a_snapshot_and_the_news_after_it_make_the_next_snapshot() {
+        let mut chronicle = watched();
+        let mut known: BTreeMap<JobNumber, Option<NodeId>> = BTreeMap::new();
+        // Requests in a pattern that waits, starts, ends and withdraws in all orders.
+        for step in 0..400_u64 {
+            let now = at(step * 10);
+            let request = RequestId(step);
+            chronicle.queued(SUBMITTER, request, b"a.c", now);
+            let earlier = RequestId((step * 7) % (step + 1));
+            match step % 4 {
+                0 => chronicle.gone(SUBMITTER, earlier, Ending::Withdrawn),
+                1 | 2 => {
+                    let asked = (SUBMITTER, earlier);
+                    if chronicle.waiting.contains_key(&asked) {
+                        chronicle.started(asked, LeaseId(step), WORKER, b"a.c", now);
+                    }
+                }
+                _ => chronicle.ended(LeaseId(step / 2), Some(done())),
+            }
+            if !chronicle.is_due(now) {
+                continue;
+            }
+            for news in told(&mut chronicle, now) {
+                match news {
+                    News::Queued { job, .. } => {
+                        assert_eq!(known.insert(job, None), None);
+                    }
+                    News::Started { job, worker, .. } => {
+                        known.insert(job, Some(worker));
+                    }
+                    News::Ended { job, .. } => assert!(known.remove(&job).is_some()),
+                    News::Node(_) | News::Left { .. } | News::Local { .. } => {}
+                }
+            }
+            let jobs = chronicle.snapshot("TEST", vec![], now).jobs;
+            let jobs: BTreeMap<_, _> = jobs.iter().map(|job| (job.job, job.worker)).collect();
+            assert_eq!(jobs, known, "step {step}");
+        }
+        assert!(!known.is_empty());
+    }
+
+    #[test]
+    fn totals_tell_remote_from_own_and_count_reasons_within_a_bound() {
+        let mut chronicle = Chronicle::default();
+        for (lease, worker, outcome) in [
+            (1, WORKER, done()),
+            (2, SUBMITTER, done()),
+            (3, SUBMITTER, Outcome::Unused),
+            (4, WORKER, Outcome::Unused),
+        ] {
+            let asked = (SUBMITTER, RequestId(lease));
+            chronicle.started(asked, LeaseId(lease), worker, b"a.c", at(0));
+            chronicle.ended(LeaseId(lease), Some(outcome));
+        }
+        for number in 0..100 {
+            let reason = format!("reason-{number}");
+            let jobs = LocalJobs {
+                reason,
+                jobs: 1,
+                file: Bytes::default(),
+            };
+            chronicle.local(SUBMITTER, vec![jobs]);
+        }
+        let totals = chronicle.totals();
+        assert_eq!((totals.remote, totals.own), (1, 2));
+        assert_eq!((totals.remote_cpu_us, totals.output_bytes), (5, 6));
+        assert_eq!(totals.local.len(), REASONS_MAX + 1);
+        let sum: u64 = totals.local.iter().map(|(_, count)| count).sum();
+        assert_eq!(sum, 100);
+    }
+
+    #[test]
+    fn who_watches_hears_a_heartbeat_and_nobody_else_costs_anything() {
+        let mut chronicle = Chronicle::default();
+        chronicle.queued(SUBMITTER, RequestId(1), b"a.c", at(0));
+        chronicle.changed(SUBMITTER);
+        assert_eq!(chronicle.next_wake(), None);
+        assert!(chronicle.watch(WATCHER, at(0)));
+        assert_eq!(chronicle.next_wake(), Some(at(1000)));
+        assert_eq!(chronicle.flush(picture, at(1000)).len(), 1);
+        chronicle.queued(SUBMITTER, RequestId(2), b"a.c", at(1010));
+        assert_eq!(chronicle.next_wake(), Some(at(1050)));
+        chronicle.unwatch(WATCHER);
+        assert_eq!(chronicle.next_wake(), None);
+        assert!(chronicle.untold.is_empty() && chronicle.fresh.is_empty());
+        for peer in 0..WATCHERS_MAX as u64 {
+            assert!(chronicle.watch(PeerId(peer), at(0)));
+        }
+        assert!(!chronicle.watch(PeerId(1000), at(0)), "too many");
+        assert!(chronicle.watch(PeerId(0), at(0)), "one of them, again");
+    }
+
+    #[test]
+    fn a_changed_load_is_told_once_a_second_and_only_when_it_differs() {
+        let mut chronicle = watched();
+        chronicle.changed(WORKER);
+        assert_eq!(told(&mut chronicle, at(500)), []);
+        let load = |node| {
+            picture(node).map(|picture| NodePicture {
+                load_milli: 9,
+                ..picture
+            })
+        };
+        let messages = chronicle.flush(load, at(1100));
+        let FromScheduler::News { news, .. } = &messages[0].1 else {
+            panic!("{messages:?}");
+        };
+        assert_eq!(news[..], [News::Node(load(WORKER).unwrap())]);
+        chronicle.changed(WORKER);
+        let messages = chronicle.flush(load, at(2200));
+        let empty = FromScheduler::News {
+            skipped: 0,
+            news: vec![],
+        };
+        assert_eq!(messages[0].1, empty);
+    }
+}

@@ -16,6 +16,8 @@ use crate::news::Ending;
 
 /// Cells of the left half, at least.
 const LEFT: u16 = 38;
+/// And at most.
+const LEFT_MAX: u16 = 56;
 
 /// Draws it.
 pub(super) fn draw(page: &mut Page<'_>, ui: &mut Ui, node: NodeId) {
@@ -23,7 +25,7 @@ pub(super) fn draw(page: &mut Page<'_>, ui: &mut Ui, node: NodeId) {
         page.nothing("this node has left");
         return;
     };
-    let left = (page.area.width * 2 / 5).max(LEFT).min(56);
+    let left = (page.area.width * 2 / 5).clamp(LEFT, LEFT_MAX);
     facts(page, row, left);
     activity(page, row, left);
     // Nothing can be selected here; keys go to the view below.

@@ -47,7 +47,7 @@ pub(super) fn draw(page: &mut Page<'_>, ui: &mut Ui) {
     let height = usize::from(page.area.height) - 1;
     let offset = ui.scroll(&order, height);
     let width = page.area.width;
-    let bar = width.saturating_sub(62).clamp(8, 60);
+    let bar = width.saturating_sub(70).clamp(4, 60);
     let head = format!(
         " {:<NAME$}   {:<NAME$} {:>5} {:>6} {:>7} {:>5}",
         "FROM", "TO", "RUN", "DONE", "CPU", "SHARE"

@@ -162,27 +162,31 @@ pub fn foot(model: &Model, ui: &Ui, theme: Theme, area: Rect, buf: &mut Buffer) 
         (None, View::Summary) => vec![],
         (None, _) => vec![(arrows, "select"), ("Enter", "detail"), ("/", "filter")],
     };
-    keys.extend([
-        ("p", "pause"),
-        ("Tab", "next"),
-        ("?", "help"),
-        ("q", "quit"),
-    ]);
-    let mut spans = Vec::new();
-    for (key, what) in keys {
-        spans.push(Span::styled(format!(" {key}"), theme.accent()));
-        spans.push(Span::styled(format!(" {what} "), theme.dim()));
-    }
-    put(buf, area.x, y, area.width, spans);
+    keys.extend([("p", "pause"), ("Tab", "next")]);
+    let hint = |(key, what): (&'static str, &'static str)| {
+        [
+            Span::styled(format!(" {key}"), theme.accent()),
+            Span::styled(format!(" {what} "), theme.dim()),
+        ]
+    };
+    let width = |spans: &[Span<'_>]| spans.iter().map(Span::width).sum::<usize>();
+    // What must not be missing goes to the right.
+    let mut last = Vec::new();
     if model.missed() > 0 {
         let missed = format!("{} news missed ", text::count(model.missed()));
-        right(
-            buf,
-            area,
-            area.height - 1,
-            vec![Span::styled(missed, theme.waiting())],
-        );
+        last.push(Span::styled(missed, theme.waiting()));
     }
+    last.extend(hint(("?", "help")));
+    last.extend(hint(("q", "quit")));
+    let mut first: Vec<Span<'_>> = Vec::new();
+    for key in keys {
+        let hint = hint(key);
+        if width(&first) + width(&hint) + width(&last) <= usize::from(area.width) {
+            first.extend(hint);
+        }
+    }
+    put(buf, area.x, y, area.width, first);
+    right(buf, area, area.height - 1, last);
 }
 
 fn right(buf: &mut Buffer, area: Rect, y: u16, spans: Vec<Span<'_>>) {

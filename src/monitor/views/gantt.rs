@@ -195,7 +195,7 @@ fn block(
     // A block ends before its last cell's end, so that two in a row can be told apart.
     let inner = usize::from(width) - 1;
     let mut text = match width >= NAMED {
-        true => format!(" {}", tail(name, inner.saturating_sub(1), theme)),
+        true => name.chars().take(inner).collect(),
         false => String::new(),
     };
     let filler = match (is_own, theme.has_unicode) {

@@ -24,10 +24,7 @@ const KEYS: [(&str, &str); 14] = [
         "/",
         "show only what contains some text; Esc shows all again",
     ),
-    (
-        "b",
-        "block the node, so that it gets no jobs of others; unblock it",
-    ),
+    ("b", "block the node: it gets no jobs of others; unblock it"),
     ("p, space", "hold the picture; news are still heard"),
     ("+ -", "less or more time in the Gantt view"),
     ("Esc", "back"),

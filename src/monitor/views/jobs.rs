@@ -12,7 +12,7 @@ use crate::news::Ending;
 
 const SPECS: [Spec; 8] = [
     column("STATE", 9, false, 0, 0),
-    column("FILE", 16, false, 0, 80),
+    column("FILE", 22, false, 0, 80),
     column("FROM", 10, false, 2, 12),
     column("TO", 10, false, 1, 12),
     column("TIME", 6, true, 3, 0),

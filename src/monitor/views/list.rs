@@ -13,10 +13,23 @@ use crate::monitor::text;
 use crate::monitor::theme::Theme;
 use crate::monitor::ui::{Column, RowKey, Ui};
 
+/// Cells for a name, at most.
+const NAME_MAX: usize = 32;
+/// Cells for a platform at the least, if there is need for them.
+const KIND_MAX: usize = 14;
+
 /// Draws it.
 pub(super) fn draw(page: &mut Page<'_>, ui: &mut Ui) {
     let rows = order(page.model, ui);
-    let specs = Column::ALL.map(spec);
+    let mut specs = Column::ALL.map(spec);
+    // Names get what they need, and bars the rest.
+    let longest = rows
+        .iter()
+        .map(|row| row.picture.name.chars().count())
+        .max();
+    specs[0].width = longest.unwrap_or(0).clamp(8, NAME_MAX) as u16;
+    let longest = rows.iter().map(|row| kind(row).0.chars().count()).max();
+    specs[Column::ALL.len() - 1].width = longest.unwrap_or(0).clamp(8, KIND_MAX) as u16;
     let places = fit(&specs, page.area.width);
     for &place in &places {
         let column = Column::ALL[place.index];
@@ -141,8 +154,8 @@ fn compare(a: &NodeRow, b: &NodeRow, by: Column) -> Ordering {
 
 fn spec(column: Column) -> Spec {
     let (title, width, rank, grows) = match column {
-        Column::Name => ("NAME", 12, 0, 24),
-        Column::Slots => ("SLOTS", 18, 1, 28),
+        Column::Name => ("NAME", 8, 0, 0),
+        Column::Slots => ("SLOTS", 16, 1, 30),
         Column::In => ("IN", 5, 2, 0),
         Column::Out => ("OUT", 5, 2, 0),
         Column::Here => ("HERE", 5, 4, 0),
@@ -150,7 +163,7 @@ fn spec(column: Column) -> Spec {
         Column::Speed => ("SPEED", 6, 5, 0),
         Column::Load => ("LOAD", 6, 6, 0),
         Column::Memory => ("FREE", 6, 9, 0),
-        Column::Platform => ("PLATFORM", 8, 8, 24),
+        Column::Platform => ("PLATFORM", 8, 8, 40),
     };
     Spec {
         title,

@@ -25,15 +25,16 @@ pub(super) fn draw(page: &mut Page<'_>) {
     };
     let theme = page.theme;
     let mut y = top + 1;
-    let curves: [(&str, Style, fn(&Second) -> u64); 5] = [
-        ("remote jobs/s", theme.remote(), |s| s.remote.into()),
-        ("local jobs/s", theme.local(), |s| s.local.into()),
-        ("slots in use", theme.remote(), |s| s.busy.into()),
-        ("waiting", theme.waiting(), |s| s.waiting.into()),
-        ("failures/s", theme.bad(), |s| s.failed.into()),
+    let curve = |name, style, of| Curve { name, style, of };
+    let curves = [
+        curve("remote jobs/s", theme.remote(), |s| s.remote.into()),
+        curve("local jobs/s", theme.local(), |s| s.local.into()),
+        curve("slots in use", theme.remote(), |s| s.busy.into()),
+        curve("waiting", theme.waiting(), |s| s.waiting.into()),
+        curve("failures/s", theme.bad(), |s| s.failed.into()),
     ];
-    for (name, style, of) in curves {
-        line(page, y, rows, name, style, of);
+    for curve in curves {
+        line(page, y, rows, &curve);
         y += rows + u16::from(rows > 1);
     }
     let left = page.area.width / 2;
@@ -88,18 +89,25 @@ fn share(part: u64, whole: u64) -> String {
     format!("{} {}", text::count(part), text::percent(part, whole))
 }
 
-fn line(page: &mut Page<'_>, y: u16, rows: u16, name: &str, style: Style, of: fn(&Second) -> u64) {
+/// What happened in each of the last seconds.
+struct Curve {
+    name: &'static str,
+    style: Style,
+    of: fn(&Second) -> u64,
+}
+
+fn line(page: &mut Page<'_>, y: u16, rows: u16, line: &Curve) {
     let theme = page.theme;
     let width = page.area.width.saturating_sub(LABEL + VALUE + 1);
-    let values = page.model.history().last(width.into(), of);
+    let values = page.model.history().last(width.into(), line.of);
     let top = values.iter().copied().max().unwrap_or(0);
     let last = values.last().copied().unwrap_or(0);
     page.put(
         0,
         y + rows - 1,
-        vec![Span::styled(format!(" {name}"), theme.dim())],
+        vec![Span::styled(format!(" {}", line.name), theme.dim())],
     );
-    for (row, span) in (y..).zip(curve(theme, &values, rows, style)) {
+    for (row, span) in (y..).zip(curve(theme, &values, rows, line.style)) {
         page.put(LABEL, row, vec![span]);
     }
     let strong = theme.strong();
@@ -127,7 +135,13 @@ fn shares(page: &mut Page<'_>, y: u16, width: u16) {
     users.sort_by_key(|&(cpu, done, node)| (Reverse(cpu), Reverse(done), node));
     let all = users.iter().map(|(cpu, ..)| cpu).sum::<u64>();
     page.title(1, y, "WHO USES THE OTHERS");
-    let name_width = usize::from(width / 3).clamp(8, 20);
+    let longest = users
+        .iter()
+        .map(|(.., node)| page.model.name(*node).chars().count())
+        .max();
+    let name_width = longest
+        .unwrap_or(0)
+        .min(usize::from(width / 3).clamp(8, 20));
     let bar = width.saturating_sub(name_width as u16 + 15);
     for (y, (cpu, done, node)) in (y + 1..).zip(users) {
         let name = tail(page.model.name(node), name_width, theme);
@@ -160,7 +174,13 @@ fn reasons(page: &mut Page<'_>, y: u16, left: u16) {
     let all = reasons.iter().map(|(_, count)| count).sum::<u64>();
     page.title(left + 1, y, "WHY JOBS WERE LOCAL");
     let width = page.area.width - left;
-    let name_width = usize::from(width / 2).clamp(12, 26);
+    let longest = reasons
+        .iter()
+        .map(|(reason, _)| reason.chars().count())
+        .max();
+    let name_width = longest
+        .unwrap_or(0)
+        .min(usize::from(width / 2).clamp(12, 26));
     let bar = width.saturating_sub(name_width as u16 + 15);
     for (y, (reason, count)) in (y + 1..).zip(reasons) {
         let name = tail(&reason, name_width, theme);
