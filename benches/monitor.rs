@@ -55,10 +55,7 @@ fn main() {
         model.on_event(Event::Snapshot(snapshot.clone()), Time(0));
         let news = before.clone();
         model.on_event(Event::News { skipped: 0, news }, Time(20_000_000));
-        let mut ui = Ui {
-            view,
-            ..Ui::default()
-        };
+        let mut ui = Ui::at(view);
         let options = TerminalOptions {
             viewport: Viewport::Fixed(SCREEN),
         };

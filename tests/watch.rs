@@ -145,7 +145,7 @@ fn everybody_who_watches_hears_of_nodes_and_of_local_jobs() {
         let (mut anvil, _inbox) = scheduler.join("anvil").await;
         let came = news(&mut first, node("anvil")).await;
         let (_late, mut second, snapshot) = scheduler.watch().await;
-        assert_eq!(snapshot.nodes, [came.clone()]);
+        assert_eq!(snapshot.nodes, std::slice::from_ref(&came));
         let jobs = LocalJobs {
             reason: "link".into(),
             jobs: 3,

@@ -223,6 +223,14 @@ impl Default for Ui {
 }
 
 impl Ui {
+    /// At the start, looking at this view.
+    pub fn at(view: View) -> Self {
+        Self {
+            view,
+            ..Self::default()
+        }
+    }
+
     /// Hands the model that is shown to `look`: the present one, or the one of the moment of the
     /// pause.
     pub fn look<T>(&mut self, model: &Model, look: impl FnOnce(&mut Self, &Model) -> T) -> T {
