@@ -18,8 +18,8 @@ use ratatui::crossterm::event::{
 };
 use ratatui::crossterm::execute;
 use ratatui::crossterm::terminal::{
-    BeginSynchronizedUpdate, EndSynchronizedUpdate, EnterAlternateScreen, LeaveAlternateScreen,
-    disable_raw_mode, enable_raw_mode,
+    BeginSynchronizedUpdate, Clear, ClearType, EndSynchronizedUpdate, EnterAlternateScreen,
+    LeaveAlternateScreen, disable_raw_mode, enable_raw_mode,
 };
 use smol::channel::{self, Receiver, Sender};
 use smol::future::FutureExt;
@@ -132,7 +132,7 @@ impl Shell {
                     match self.on_input(input) {
                         Some(Command::Quit) => return Ok(()),
                         Some(Command::Suspend) => self.suspend()?,
-                        Some(Command::Redraw) => self.screen.terminal.clear()?,
+                        Some(Command::Redraw) => self.screen.clear()?,
                         Some(Command::Block { node, is_blocked }) => {
                             let request = ToScheduler::Block { node, is_blocked };
                             // Without a scheduler there is nobody to ask.
@@ -188,6 +188,9 @@ impl Shell {
             ui,
             ..
         } = self;
+        if !screen.is_ours {
+            return Ok(());
+        }
         let theme = config.theme;
         // The terminal shows the picture when it is whole.
         execute!(screen.terminal.backend_mut(), BeginSynchronizedUpdate)?;
@@ -220,6 +223,8 @@ fn read_keys(keys: &Sender<Input>) {
 struct Screen {
     terminal: Terminal<CrosstermBackend<BufWriter<Stdout>>>,
     has_mouse: bool,
+    /// Whether it may be drawn on: not while the shell has it.
+    is_ours: bool,
 }
 
 impl Screen {
@@ -233,6 +238,7 @@ impl Screen {
         let mut screen = Self {
             terminal: Terminal::new(backend)?,
             has_mouse,
+            is_ours: false,
         };
         screen.enter()?;
         Ok(screen)
@@ -244,10 +250,20 @@ impl Screen {
         if self.has_mouse {
             execute!(stdout(), EnableMouseCapture)?;
         }
-        self.terminal.clear()
+        self.is_ours = true;
+        self.clear()
+    }
+
+    /// Makes the next picture a whole one. `Terminal::clear` asks the terminal for the cursor's place,
+    /// and the answer would be read as keys.
+    fn clear(&mut self) -> io::Result<()> {
+        execute!(stdout(), Clear(ClearType::All))?;
+        self.terminal.swap_buffers();
+        Ok(())
     }
 
     fn leave(&mut self) {
+        self.is_ours = false;
         give_back();
     }
 }

@@ -239,6 +239,7 @@ pub(super) fn kind(row: &NodeRow) -> (String, bool) {
     let picture = &row.picture;
     match &picture.no_remote {
         _ if picture.is_blocked => ("blocked".to_owned(), true),
+        _ if picture.slots == 0 => ("submits only".to_owned(), false),
         Some(why) => (format!("no: {why}"), true),
         None if !row.takes_jobs() => ("submits only".to_owned(), false),
         None => (picture.platform.clone(), false),
