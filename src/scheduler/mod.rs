@@ -5,6 +5,9 @@
 
 pub mod admission;
 pub mod chronicle;
+pub mod control;
+pub mod election;
+pub mod herald;
 pub mod lease;
 pub mod node;
 pub mod policy;
@@ -15,6 +18,7 @@ pub mod state;
 #[cfg(test)]
 mod stories;
 pub mod suspicion;
+pub mod text_port;
 
 pub use server::{Server, ServerConfig, serve};
 pub use state::{Action, Core, Event, PeerId};

@@ -6,7 +6,7 @@
 //!
 //! Two functions change what is lent, `grant` and `end`; so no slot is lent twice.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -19,6 +19,7 @@ use crate::message::{
 use crate::news::{Ending, NodePicture};
 use crate::scheduler::admission::{self, TOOLCHAINS_MAX};
 use crate::scheduler::chronicle::Chronicle;
+use crate::scheduler::control::Job;
 use crate::scheduler::lease::{Lease, Leases};
 use crate::scheduler::node::Node;
 use crate::scheduler::policy::{self, Choice, Question};
@@ -62,6 +63,8 @@ pub enum Event {
     },
     /// A connection ended. Also said of those that the core itself has closed.
     Left(PeerId),
+    /// Hosts of these names and addresses get no jobs from now on, and all others do.
+    Blocked(BTreeSet<String>),
     /// Any other message.
     Message(PeerId, ToScheduler),
     /// The time of [`Core::next_wake`] has come.
@@ -88,12 +91,16 @@ pub struct Core {
     queue: Queue,
     speeds: Speeds,
     chronicle: Chronicle,
+    /// Names and addresses of hosts that get no jobs.
+    blocks: BTreeSet<String>,
     nodes_so_far: u32,
     grants_so_far: u64,
     /// No node can be too silent before then.
     silence_at: Option<Time>,
     /// A request waits for a node that only pauses until then.
     retry_at: Option<Time>,
+    /// Until then nodes are still coming that another scheduler knew, so that no request is hopeless.
+    settled_at: Time,
     actions: Vec<Action>,
 }
 
@@ -109,12 +116,19 @@ impl Core {
             queue: Queue::default(),
             speeds: Speeds::default(),
             chronicle: Chronicle::default(),
+            blocks: BTreeSet::new(),
             nodes_so_far: 0,
             grants_so_far: 0,
             silence_at: None,
             retry_at: None,
+            settled_at: Time(0),
             actions: Vec::new(),
         }
+    }
+
+    /// Expects nodes that another scheduler knew to come until then: no request is denied before.
+    pub fn settle_until(&mut self, time: Time) {
+        self.settled_at = time;
     }
 
     /// Takes in what happened at `now`, which never goes back.
@@ -127,6 +141,7 @@ impl Core {
                 here,
             } => self.join(peer, login, from, here, now),
             Event::Left(peer) => self.leave(peer),
+            Event::Blocked(blocks) => self.block(blocks),
             Event::Message(peer, message) => self.hear(peer, message, now),
             Event::Tick => self.tick(now),
         };
@@ -165,7 +180,8 @@ impl Core {
         self.nodes_so_far += 1;
         let id = NodeId(self.nodes_so_far);
         let name = self.unique_name(&login.name, from);
-        let node = Node::new(peer, name.clone(), login, from, here, now);
+        let mut node = Node::new(peer, name.clone(), login, from, here, now);
+        node.blocked = self.blocks.iter().any(|host| node.is_called(host));
         self.nodes.insert(id, node);
         self.peers.insert(peer, id);
         self.silence_at.get_or_insert(now.after(SILENCE));
@@ -191,6 +207,18 @@ impl Core {
         true
     }
 
+    fn block(&mut self, blocks: BTreeSet<String>) -> bool {
+        for (&id, node) in &mut self.nodes {
+            let before = node.blocked;
+            node.blocked = blocks.iter().any(|host| node.is_called(host));
+            if node.blocked != before {
+                self.chronicle.came(id);
+            }
+        }
+        self.blocks = blocks;
+        true
+    }
+
     fn hear(&mut self, peer: PeerId, message: ToScheduler, now: Time) -> bool {
         if message == ToScheduler::Status {
             let status = self.status();
@@ -199,9 +227,6 @@ impl Core {
         }
         if message == ToScheduler::Watch {
             return self.watch(peer, now);
-        }
-        if let ToScheduler::Block { node, is_blocked } = &message {
-            return self.block(node, *is_blocked);
         }
         let Some(&id) = self.peers.get(&peer) else {
             self.actions
@@ -221,6 +246,11 @@ impl Core {
                 self.chronicle.changed(id);
                 self.send(peer, FromScheduler::Alive);
                 more_is_free
+            }
+            ToScheduler::Capacity { slots, no_remote } => {
+                node.slots = slots;
+                node.no_remote = no_remote;
+                true
             }
             ToScheduler::Toolchains { added, removed } => {
                 for gone in &removed {
@@ -244,6 +274,7 @@ impl Core {
                 self.chronicle.local(id, jobs);
                 false
             }
+            // Blocking is the shell's: it keeps the list.
             ToScheduler::Status | ToScheduler::Watch | ToScheduler::Block { .. } => false,
         }
     }
@@ -284,7 +315,9 @@ impl Core {
     fn want(&mut self, peer: PeerId, submitter: NodeId, want: Want, now: Time) -> bool {
         let request = want.request;
         // Refusals come at once, whoever else waits: they take nothing from anybody.
-        if let Choice::Never(why) = self.choose(submitter, &want, now) {
+        if now >= self.settled_at
+            && let Choice::Never(why) = self.choose(submitter, &want, now)
+        {
             self.send(peer, FromScheduler::Deny { request, why });
             return false;
         }
@@ -359,6 +392,11 @@ impl Core {
             Choice::Place(node) => {
                 self.grant(node, submitter, want, now);
                 Answer::Granted
+            }
+            Choice::Never(_) if now < self.settled_at => {
+                let until = self.settled_at;
+                self.retry_at = Some(self.retry_at.map_or(until, |at| at.min(until)));
+                Answer::Waits
             }
             Choice::Never(why) => {
                 self.deny(submitter, want.request, why);
@@ -450,17 +488,6 @@ impl Core {
 
     // Who watches.
 
-    /// Blocks or unblocks the nodes that are called so. Tells whether a waiting request may now be
-    /// answered.
-    fn block(&mut self, spelling: &str, is_blocked: bool) -> bool {
-        let named = self.nodes.iter_mut();
-        for (&id, node) in named.filter(|(_, node)| node.is_called(spelling)) {
-            node.is_blocked = is_blocked;
-            self.chronicle.came(id);
-        }
-        true
-    }
-
     fn watch(&mut self, peer: PeerId, now: Time) -> bool {
         // A snapshot has in it what the others have still to hear.
         self.tell_watchers(now);
@@ -493,7 +520,7 @@ impl Core {
             platform: node.platform.clone(),
             slots: node.slots,
             no_remote: node.no_remote.clone(),
-            is_blocked: node.is_blocked,
+            is_blocked: node.blocked,
             speed_percent: self.speed_percent(node, mean_speed),
             local_jobs: node.state.local_jobs,
             load_milli: node.state.load_milli,
@@ -533,6 +560,29 @@ impl Core {
             .expect("there are fewer nodes than numbers")
     }
 
+    /// The jobs that run under leases, then those that wait; for people.
+    pub fn jobs(&self) -> Vec<Job> {
+        let name = |id| self.nodes.get(&id).map(|node| node.name.clone());
+        let running = self.leases.iter().map(|(id, lease)| Job {
+            number: id.0,
+            submitter: name(lease.submitter).unwrap_or_default(),
+            node: name(lease.node),
+            file: lease.work.file.clone(),
+        });
+        let waiting = self.queue.iter().map(|(submitter, want)| Job {
+            number: want.request.0,
+            submitter: name(submitter).unwrap_or_default(),
+            node: None,
+            file: want.file.clone(),
+        });
+        running.chain(waiting).collect()
+    }
+
+    /// How many leases were granted.
+    pub fn placed(&self) -> u64 {
+        self.grants_so_far
+    }
+
     /// The mean of the learned speeds, as the inverse of slowness.
     fn mean_speed(&self) -> f64 {
         let known: Vec<f64> = self
@@ -551,7 +601,8 @@ impl Core {
         }
     }
 
-    fn status(&self) -> Status {
+    /// A picture of the cluster.
+    pub fn status(&self) -> Status {
         let mean = self.mean_speed();
         let mut nodes: Vec<NodeStatus> = self
             .nodes
@@ -565,7 +616,10 @@ impl Core {
                 local_jobs: node.state.local_jobs,
                 jobs_done: node.jobs_done,
                 speed_percent: self.speed_percent(node, mean),
-                no_remote: node.no_remote.clone(),
+                no_remote: match node.blocked {
+                    true => Some("blocked".to_owned()),
+                    false => node.no_remote.clone(),
+                },
                 load_milli: node.state.load_milli,
             })
             .collect();
