@@ -62,6 +62,7 @@ const LAYERS: [(&str, &[&str]); 5] = [
     (
         "effects",
         &[
+            "account",
             "connection",
             "discover",
             "executor",
