@@ -15,6 +15,7 @@ use crate::id::{Digest, LeaseId, NodeId, RequestId, Time};
 use crate::message::{
     FromScheduler, Grant, Login, NodeState, Outcome, REPORT_EVERY_MS, ToScheduler, Want,
 };
+use crate::news::LocalJobs;
 
 /// What the rest of the daemon says to the scheduler.
 #[derive(Clone, Debug, PartialEq)]
@@ -44,6 +45,8 @@ pub enum LinkCommand {
     NoRemote(String),
     /// The state of this node, now.
     State(NodeState),
+    /// Jobs ran here without a lease. Not kept for a scheduler that is not there.
+    LocalJobs(Vec<LocalJobs>),
 }
 
 /// What the rest of the daemon hears.
@@ -236,6 +239,8 @@ impl Session {
                 }
             }
             LinkCommand::Toolchains { added, removed } => self.take_toolchains(added, removed),
+            LinkCommand::LocalJobs(_) if !is_up => {}
+            LinkCommand::LocalJobs(jobs) => self.send(ToScheduler::LocalJobs(jobs)),
             LinkCommand::Slots(slots) => {
                 self.login.slots = slots;
                 self.tell_capacity();
@@ -349,7 +354,13 @@ impl Session {
                     self.deny(request, why);
                 }
             }
-            (Phase::Up { .. }, FromScheduler::Alive | FromScheduler::Status(_)) => {}
+            (
+                Phase::Up { .. },
+                FromScheduler::Alive
+                | FromScheduler::Status(_)
+                | FromScheduler::Snapshot(_)
+                | FromScheduler::News { .. },
+            ) => {}
             (_, message) => {
                 log::debug!("out of order from the scheduler: {message:?}");
                 self.give_up("the scheduler makes no sense".into(), now);
