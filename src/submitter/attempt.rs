@@ -73,6 +73,8 @@ pub struct Delivered {
     made: Vec<(AbsPath, Option<Bytes>)>,
     /// The size of all files together.
     pub file_bytes: u64,
+    /// An old file that the compiler would have removed.
+    pub removed: Option<PathBuf>,
 }
 
 /// Why a worker delivered nothing.
@@ -114,6 +116,9 @@ impl Delivered {
     pub fn commit(self, umask: u32) -> io::Result<()> {
         for (place, target) in &self.made {
             output::make(place, target.as_ref(), umask)?;
+        }
+        if let Some(place) = &self.removed {
+            output::remove(place)?;
         }
         self.files.into_iter().try_for_each(Pending::commit)
     }
@@ -276,6 +281,7 @@ impl Delivery {
             files,
             made,
             file_bytes,
+            removed: None,
         })
     }
 }

@@ -117,6 +117,26 @@ impl Inputs {
         found.map(|named| Content::File(named.entry.path.as_path().to_owned()))
     }
 
+    /// A file of the job that the command writes to. It would find out differently elsewhere.
+    pub fn overwritten(&self, cwd: &AbsPath, plan: &Plan) -> Option<AbsPath> {
+        let dependencies = plan.dependencies.iter().map(|file| &file.path);
+        let mut written = dependencies.chain([&plan.output]);
+        written.find_map(|place| {
+            let place = cwd.as_path().join(place.as_path());
+            let name = place.file_name()?;
+            // Most outputs have a name that no input has, and need no look at the disk.
+            let is_so_called = |named: &Named| named.entry.path.as_path().file_name() == Some(name);
+            if !self.entries.iter().any(is_so_called) {
+                return None;
+            }
+            let place =
+                AbsPath::parse(Bytes::from(std::fs::canonicalize(&place).ok()?.as_path()).0)
+                    .ok()?;
+            let is_it = |named: &Named| named.entry.path == place;
+            self.entries.iter().any(is_it).then_some(place)
+        })
+    }
+
     /// Why this result can't be the compiler's own, if so.
     pub fn distrusts(
         &self,

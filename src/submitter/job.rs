@@ -260,6 +260,10 @@ impl Submitter {
                     inputs.insert(inputs::prepare(call, cwd, plan, compiler, means).await?)
                 }
             };
+            if let Some(place) = prepared.overwritten(cwd, plan) {
+                let sentence = format!("{place}: the compile reads what it writes");
+                return Err(because("output-place", sentence));
+            }
             if let Some(place) = shared_place(prepared, toolchain) {
                 let sentence = format!("{place}: the compiler itself is below it");
                 return Err(because("toolchain-place", sentence));
@@ -273,7 +277,7 @@ impl Submitter {
                 .attempt(&lease, call, plan, prepared, &located, locale)
                 .await
             {
-                Ok(delivered) => {
+                Ok(mut delivered) => {
                     let outcome = Outcome::Done {
                         usage: delivered.usage,
                         output_bytes: delivered.file_bytes,
@@ -289,6 +293,11 @@ impl Submitter {
                     }
                     if let Some(reason) = prepared.distrusts(call, plan, locale, &delivered) {
                         return Err(reason);
+                    }
+                    if delivered.status != 0
+                        && output::is_removed_by_failure(plan, &delivered.printed)
+                    {
+                        delivered.removed = Some(cwd.as_path().join(plan.output.as_path()));
                     }
                     report.node = name;
                     return Ok(Ending::Remote(Box::new(delivered), report.clone()));

@@ -12,7 +12,9 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsE
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::args::{Family, Plan, Stage};
 use crate::id::{AbsPath, Bytes};
+use crate::masquerade;
 
 /// A file of the job on its way to its place; removed when dropped before [`Pending::commit`].
 pub struct Pending {
@@ -100,6 +102,42 @@ pub fn make(place: &AbsPath, target: Option<&Bytes>, umask: u32) -> io::Result<(
     match result {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         other => other,
+    }
+}
+
+/// Removes an old file, if it is one.
+pub fn remove(place: &Path) -> io::Result<()> {
+    match fs::symlink_metadata(place) {
+        Ok(found) if found.is_file() => fs::remove_file(place),
+        _ => Ok(()),
+    }
+}
+
+/// Whether a compile that failed with this said would have removed an output that was there
+/// before. The worker can't tell: the old output is not part of the job.
+///
+/// clang removes it, unless it keeps its intermediate files, or began nothing because it did not
+/// like the command line. gcc removes what the program was to
+/// write that failed or that ran beside it: with `-S` that is the compiler, with `-pipe` both are
+/// running, and otherwise the assembler must have got its turn.
+pub fn is_removed_by_failure(plan: &Plan, printed: &[(u8, Vec<u8>)]) -> bool {
+    let has = |start: &[u8]| plan.argv.iter().any(|word| word.starts_with(start));
+    let said = |words: &[u8]| {
+        let mut texts = printed.iter().map(|(_, text)| text);
+        texts.any(|text| memchr::memmem::find(text, words).is_some())
+    };
+    match plan.family {
+        Family::Clang => {
+            let name = plan
+                .argv
+                .first()
+                .map_or(&b""[..], |path| masquerade::file_name(path));
+            let complaint = [name, b": error: "].concat();
+            !has(b"-save-temps") && !has(b"--save-temps") && !said(&complaint)
+        }
+        Family::Gcc => {
+            plan.stage == Stage::Assembly || has(b"-pipe") || said(b" Assembler messages:")
+        }
     }
 }
 

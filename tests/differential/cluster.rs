@@ -86,7 +86,10 @@ impl Cluster {
                 .arg(&key);
             let output = status.output().expect("run ice");
             let said = serde_json::from_slice(&output.stdout).unwrap_or(serde_json::Value::Null);
-            said["nodes"].as_array().is_some_and(|nodes| nodes.len() == 1) && socket.exists()
+            said["nodes"]
+                .as_array()
+                .is_some_and(|nodes| nodes.len() == 1)
+                && socket.exists()
         });
         Self {
             socket,

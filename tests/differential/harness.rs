@@ -29,7 +29,13 @@ pub enum Fault {
 }
 
 /// Arguments that Rust's harness understands and that mean nothing here.
-const IGNORED: [&str; 5] = ["--nocapture", "--quiet", "-q", "--include-ignored", "--show-output"];
+const IGNORED: [&str; 5] = [
+    "--nocapture",
+    "--quiet",
+    "-q",
+    "--include-ignored",
+    "--show-output",
+];
 
 #[derive(Default)]
 struct Request {

@@ -32,7 +32,9 @@ impl Known {
                 continue;
             }
             if line.starts_with(' ') {
-                let row = rows.last_mut().ok_or_else(|| told("a reason for nothing"))?;
+                let row = rows
+                    .last_mut()
+                    .ok_or_else(|| told("a reason for nothing"))?;
                 row.reason += line.trim();
                 continue;
             }
@@ -58,9 +60,10 @@ impl Known {
     /// The aspects in which this run of this case is known to differ.
     pub fn aspects(&self, case: &str, family: &str, run: &str) -> BTreeSet<String> {
         let fits = |word: &str, pattern: &str| pattern == "*" || pattern == word;
-        let rows = self.0.iter().filter(|row| {
-            row.case == case && fits(family, &row.family) && fits(run, &row.run)
-        });
+        let rows = self
+            .0
+            .iter()
+            .filter(|row| row.case == case && fits(family, &row.family) && fits(run, &row.run));
         rows.flat_map(|row| row.aspects.iter().cloned()).collect()
     }
 

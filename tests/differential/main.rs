@@ -22,8 +22,6 @@ mod own;
 mod place;
 mod run;
 mod snapshot;
-#[path = "../support/mod.rs"]
-mod support;
 mod torture;
 mod trial;
 mod user;
@@ -38,7 +36,7 @@ use trial::Corpus;
 fn main() -> ExitCode {
     let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/differential");
     let corpus = Arc::new(Corpus::open(&here));
-    let mut trials: Vec<Trial> = own::trials(&here);
+    let mut trials: Vec<Trial> = own::trials(&corpus, &here);
     trials.extend(trial::trials(&corpus, &here));
     trials.extend(torture::trials(&corpus));
     harness::run(trials, || corpus.begin())

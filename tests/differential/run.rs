@@ -90,7 +90,10 @@ pub fn run(
             }
         }
         if !matches!(way, Way::Plain) {
-            command.env("PATH", format!("{}:/usr/bin:/bin", world.masquerade.display()));
+            command.env(
+                "PATH",
+                format!("{}:/usr/bin:/bin", world.masquerade.display()),
+            );
         }
         let mut done = match case.terminal {
             Some((columns, rows)) => on_terminal(command, Terminal { rows, columns }),
@@ -207,9 +210,15 @@ fn bounded<T>(mut command: Command, meanwhile: impl FnOnce() -> T) -> (i32, T) {
     let result = meanwhile();
     let status = child.wait().expect("wait for a shell");
     drop(done);
-    assert!(!watch.join().expect("it only waits"), "not ended within {BOUND:?}");
+    assert!(
+        !watch.join().expect("it only waits"),
+        "not ended within {BOUND:?}"
+    );
     let signal = status.signal().map(|signal| 1000 + signal);
-    (status.code().or(signal).expect("a status or a signal"), result)
+    (
+        status.code().or(signal).expect("a status or a signal"),
+        result,
+    )
 }
 
 /// What is written to a terminal until all of its other ends are closed: then reading fails.

@@ -40,7 +40,9 @@ fn look(
     let Ok(entries) = fs::read_dir(directory) else {
         return;
     };
-    let mut names: Vec<_> = entries.map(|entry| entry.expect("list").file_name()).collect();
+    let mut names: Vec<_> = entries
+        .map(|entry| entry.expect("list").file_name())
+        .collect();
     names.sort();
     for file_name in names {
         let path = directory.join(&file_name);
@@ -69,7 +71,10 @@ fn entry(path: &Path, metadata: &Metadata) -> Entry {
         ("file", fs::read(path).ok())
     } else if file_type.is_symlink() {
         let target = fs::read_link(path).ok();
-        ("link", target.map(|target| target.as_os_str().as_bytes().to_vec()))
+        (
+            "link",
+            target.map(|target| target.as_os_str().as_bytes().to_vec()),
+        )
     } else if file_type.is_dir() {
         ("directory", None)
     } else if file_type.is_fifo() {
