@@ -16,11 +16,12 @@ use super::course::{self, Course, Step};
 use super::environment;
 use super::inputs::{self, Compiler, Inputs, Means, Misses, Reason, because};
 use super::locale::{Locale, Locales};
+use super::native::Processors;
 use super::output;
 use super::placement::{Lease, Placement};
 use super::pool::Pool;
 use super::sources::Sources;
-use crate::args::{self, Family, Invocation, Plan, Stage, Verdict};
+use crate::args::{self, Family, Invocation, Plan, Verdict};
 use crate::config::Declined;
 use crate::id::{AbsPath, Bytes, Digest, JobId, RequestId};
 use crate::key::Credentials;
@@ -37,6 +38,7 @@ pub struct Submitter {
     toolchains: Toolchains,
     sources: Sources,
     locales: Locales,
+    processors: Processors,
     /// Preprocessors that run at a time: they are this machine's own work.
     preprocessing: Semaphore,
     /// What becomes of compiles that the scanner declines.
@@ -75,6 +77,7 @@ impl Submitter {
             toolchains: Toolchains::new(spool)?,
             sources: Sources::default(),
             locales: Locales::default(),
+            processors: Processors::default(),
             platform,
             preprocessing: Semaphore::new(preprocessors.max(1)),
             declined,
@@ -198,7 +201,7 @@ impl Submitter {
                 return local(report, because(reason.word(), reason.sentence()));
             }
         };
-        report.file = plan.input.clone();
+        report.file = plan.name().clone();
         match self.distribute(call, &cwd, &plan, &mut report).await {
             Ok(ending) => ending,
             Err(reason) => local(report, reason),
@@ -213,12 +216,7 @@ impl Submitter {
         plan: &Plan,
         report: &mut Report,
     ) -> Result<Ending, Reason> {
-        let places = plan
-            .dependencies
-            .iter()
-            .map(|file| &file.path)
-            .chain([&plan.output]);
-        for place in places {
+        for place in plan.places() {
             if let Some(obstacle) = output::obstacle(&cwd.as_path().join(place.as_path())) {
                 return Err(because("output-place", format!("{place}: {obstacle}")));
             }
@@ -253,6 +251,7 @@ impl Submitter {
                 None => {
                     let means = Means {
                         sources: &self.sources,
+                        processors: &self.processors,
                         preprocessing: &self.preprocessing,
                         declined: self.declined,
                         given_up: misses.given_up(),
@@ -260,10 +259,6 @@ impl Submitter {
                     inputs.insert(inputs::prepare(call, cwd, plan, compiler, means).await?)
                 }
             };
-            if let Some(place) = prepared.overwritten(cwd, plan) {
-                let sentence = format!("{place}: the compile reads what it writes");
-                return Err(because("output-place", sentence));
-            }
             if let Some(place) = shared_place(prepared, toolchain) {
                 let sentence = format!("{place}: the compiler itself is below it");
                 return Err(because("toolchain-place", sentence));
@@ -277,7 +272,7 @@ impl Submitter {
                 .attempt(&lease, call, plan, prepared, &located, locale)
                 .await
             {
-                Ok(mut delivered) => {
+                Ok(delivered) => {
                     let outcome = Outcome::Done {
                         usage: delivered.usage,
                         output_bytes: delivered.file_bytes,
@@ -294,16 +289,11 @@ impl Submitter {
                     if let Some(reason) = prepared.distrusts(call, plan, locale, &delivered) {
                         return Err(reason);
                     }
-                    if delivered.status != 0
-                        && output::is_removed_by_failure(plan, &delivered.printed)
-                    {
-                        delivered.removed = Some(cwd.as_path().join(plan.output.as_path()));
-                    }
                     report.node = name;
                     return Ok(Ending::Remote(Box::new(delivered), report.clone()));
                 }
                 Err(failure) => {
-                    log::info!("{} on {name}: {failure}", plan.input);
+                    log::info!("{} on {name}: {failure}", plan.name());
                     let node = lease.grant().node;
                     if matches!(failure, Undelivered::Dead(_) | Undelivered::Misbehaves(_)) {
                         self.pool.forget(lease.grant().address);
@@ -378,12 +368,13 @@ impl Submitter {
             // Clang asks a database of terminals, which is not part of a toolchain.
             terminal: call.terminal.filter(|_| plan.family == Family::Gcc),
             writable: inputs.writable.clone(),
+            standing: inputs.standing.clone(),
             fresh: Vec::new(),
             entries: Vec::new(),
         };
         log::debug!(
             "{} goes to {} as job {}",
-            plan.input,
+            plan.name(),
             lease.grant().name,
             spec.job
         );
@@ -393,7 +384,6 @@ impl Submitter {
             entries: &inputs.entries,
             contents: &contents,
             manifest: &toolchain.manifest,
-            made_anew: made_anew(plan),
         };
         let address = lease.grant().address;
         let mut warm = self.pool.take(address).await?;
@@ -443,13 +433,6 @@ fn shared_place<'a>(inputs: &'a Inputs, toolchain: &Toolchain) -> Option<&'a Abs
         .find(|place| entries.iter().any(|entry| entry.path.is_within(place)))
 }
 
-/// The name of the file that the compiler makes anew: an assembler and clang do not write over what
-/// is there.
-fn made_anew(plan: &Plan) -> Option<&[u8]> {
-    let anew = plan.stage == Stage::Object || plan.family == Family::Clang;
-    anew.then(|| file_name(&plan.output))
-}
-
 fn classify(call: &Call, cwd: &AbsPath) -> Verdict {
     // What `cc` is, is told by where it leads.
     let mut program = Bytes::from(file_name(&call.compiler));
@@ -477,7 +460,7 @@ fn want(call: &Call, plan: &Plan, toolchain: &Toolchain, course: &Course) -> Wan
         request: RequestId(0),
         toolchain: toolchain.digest,
         platform: toolchain.manifest.platform.clone(),
-        file: plan.input.clone(),
+        file: plan.name().clone(),
         preferred: preferred.map(|value| value.to_string()).unwrap_or_default(),
         except: course.except().to_vec(),
         niceness: call.niceness.clamp(0, 19) as u8,
