@@ -15,6 +15,9 @@
 
 mod case;
 mod cluster;
+mod compare;
+mod corpus;
+mod ground;
 mod harness;
 mod known;
 mod mask;
@@ -30,8 +33,8 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use corpus::Corpus;
 use harness::Trial;
-use trial::Corpus;
 
 fn main() -> ExitCode {
     let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/differential");

@@ -8,11 +8,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::case::{Case, Family};
+use crate::compare::{self, Difference};
+use crate::corpus::{Corpus, case_files};
+use crate::ground::Ground;
 use crate::harness::{Fault, Trial};
 use crate::known::Known;
 use crate::mask;
 use crate::run::Way;
-use crate::trial::{self, Corpus, Difference, Ground};
 use crate::user;
 
 /// There are at least so many cases.
@@ -70,12 +72,12 @@ pub fn trials(corpus: &Arc<Corpus>, here: &Path) -> Vec<Trial> {
     let corpus = Arc::clone(corpus);
     vec![
         trial("there are enough cases", move || {
-            let count = trial::case_files(&all).len();
+            let count = case_files(&all).len();
             check(count >= CASES_MIN, &format!("only {count} cases"))
         }),
         trial("every hazard has a case", move || every_hazard(&hazards)),
         trial("every bug of icecream has a case", move || {
-            let texts = trial::case_files(&bugs);
+            let texts = case_files(&bugs);
             let is_told = |bug: &&&str| texts.iter().any(|(_, text)| text.contains(**bug));
             let untold: Vec<_> = BUGS.iter().filter(|bug| !is_told(bug)).collect();
             check(untold.is_empty(), &format!("no case says {untold:?}"))
@@ -90,9 +92,9 @@ pub fn trials(corpus: &Arc<Corpus>, here: &Path) -> Vec<Trial> {
                 shown: String::new(),
             };
             let known = BTreeSet::from(["stderr 1".to_owned()]);
-            let same = trial::judge(vec![difference("stderr 1")], &known);
-            let gone = trial::judge(vec![], &known);
-            let other = trial::judge(vec![difference("file a.o")], &known);
+            let same = compare::judge(vec![difference("stderr 1")], &known);
+            let gone = compare::judge(vec![], &known);
+            let other = compare::judge(vec![difference("file a.o")], &known);
             let counts = [same.len(), gone.len(), other.len()];
             check(counts == [0, 1, 2], &format!("{counts:?}"))
         }),
@@ -117,7 +119,7 @@ fn check(is_well: bool, otherwise: &str) -> Result<(), Fault> {
 
 fn every_hazard(cases: &Path) -> Result<(), Fault> {
     let mut held: BTreeSet<u32> = HELD_ELSEWHERE.iter().map(|(number, _)| *number).collect();
-    for (name, text) in trial::case_files(cases) {
+    for (name, text) in case_files(cases) {
         let Ok(case) = Case::parse(&text) else {
             continue;
         };
@@ -180,7 +182,7 @@ fn found_out(corpus: &Corpus) -> Result<(), Fault> {
         fs::set_permissions(&compiler, fs::Permissions::from_mode(0o755)).expect("set a mode");
         user::give(&compiler);
         ground.world.masquerade = links;
-        let found = trial::differences(&case, &plain, &ground.run(&Way::Alone));
+        let found = compare::differences(&case, &plain, &ground.run(&Way::Alone));
         let found: Vec<_> = found.iter().map(|one| one.aspect.as_str()).collect();
         check(
             found == *aspects,

@@ -10,8 +10,9 @@ use std::process::Command;
 use std::sync::Arc;
 
 use crate::case::{Case, Expected, Family, Step};
+use crate::corpus::{Corpus, sorted};
 use crate::harness::{Fault, Trial};
-use crate::trial::{self, Corpus};
+use crate::trial;
 
 /// Where the package puts its archive.
 const PACKAGE: &str = "/usr/src/gcc-12";
@@ -111,7 +112,7 @@ fn suite() -> Option<PathBuf> {
 
 /// All sources below `directory`, in order.
 fn sources(directory: &Path, found: &mut Vec<PathBuf>) {
-    for path in trial::sorted(directory) {
+    for path in sorted(directory) {
         if path.is_dir() {
             sources(&path, found);
         } else if let Some(name) = path.file_name().and_then(|name| name.to_str())
