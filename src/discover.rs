@@ -15,10 +15,10 @@ use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
 use smol::future::FutureExt;
-use smol::{Async, Timer};
 
 use crate::key::ClusterKey;
 use crate::message::PROTOCOL;
+use crate::reactor::{Async, Timer};
 
 const MAGIC: [u8; 13] = *b"\0ICE-DISCOVER";
 const QUESTION: u8 = 1;

@@ -91,6 +91,7 @@ pub mod key;
 pub mod masquerade;
 pub mod message;
 pub mod names;
+pub mod reactor;
 pub mod sandbox;
 pub mod scheduler;
 pub mod signal;

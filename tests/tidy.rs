@@ -55,6 +55,7 @@ const LAYERS: [(&str, &[&str]); 5] = [
             "include/watch",
             "key",
             "names",
+            "reactor",
             "sandbox",
             "signal",
             "sys",

@@ -18,6 +18,7 @@ use crate::config::{
     ClusterConfig, ConfigError, DaemonConfig, KeyAction, KeyConfig, Places, ProcessConfig,
     SchedulerConfig, StatusConfig,
 };
+use crate::daemon::broker;
 
 /// What a command line is resolved against.
 #[derive(Debug, Default)]
@@ -38,7 +39,8 @@ pub(super) fn world_of_this_process() -> Result<World, Box<dyn Error + Send + Sy
         value.filter(|value| !value.is_empty()).map(PathBuf::from)
     };
     let places = Places {
-        is_root: nix::unistd::geteuid().is_root(),
+        // A node below root's broker is another user, and has root's configuration all the same.
+        is_root: nix::unistd::geteuid().is_root() || broker::is_child(),
         home: path("HOME"),
         cache_home: path("XDG_CACHE_HOME"),
         config_home: path("XDG_CONFIG_HOME"),

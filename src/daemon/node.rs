@@ -116,7 +116,7 @@ impl Node {
                 {
                     return;
                 }
-                smol::Timer::after(PRESSURE_EVERY).await;
+                crate::reactor::Timer::after(PRESSURE_EVERY).await;
             }
         };
         let run = async move {
@@ -395,7 +395,7 @@ impl Dispatcher {
         self.telling = true;
         let events = self.events.clone();
         executor::spawn(async move {
-            smol::Timer::after(STATE_PAUSE).await;
+            crate::reactor::Timer::after(STATE_PAUSE).await;
             let _ = events.try_send(Event::TellState);
         })
         .detach();

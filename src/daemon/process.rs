@@ -12,7 +12,6 @@ use std::sync::Arc;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::socket::{getsockopt, sockopt};
-use smol::Async;
 
 use super::agent;
 use super::broker;
@@ -23,6 +22,7 @@ use crate::executor;
 use crate::id::Digest;
 use crate::key::{ClusterKey, Credentials};
 use crate::message::Login;
+use crate::reactor::Async;
 use crate::sandbox::ladder;
 use crate::sandbox::spec::{Limits, Rung};
 use crate::sandbox::zygote::Starter;
@@ -182,7 +182,7 @@ async fn accept_clients(listener: Async<UnixListener>, submitter: Arc<Submitter>
             }
             Err(error) => {
                 log::warn!("accept a client: {error}");
-                smol::Timer::after(std::time::Duration::from_millis(100)).await;
+                crate::reactor::Timer::after(std::time::Duration::from_millis(100)).await;
             }
         }
     }

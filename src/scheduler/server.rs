@@ -11,9 +11,9 @@ use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::pin::pin;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use smol::Task;
 use smol::channel::{self, TrySendError};
 use smol::future::FutureExt;
-use smol::{Async, Task, Timer};
 
 use crate::connection::{Connection, ConnectionError, Receiver, Sender};
 use crate::discover;
@@ -21,6 +21,7 @@ use crate::executor;
 use crate::id::Time;
 use crate::key::Credentials;
 use crate::message::{FromScheduler, ToScheduler};
+use crate::reactor::{Async, Timer};
 use crate::scheduler::state::{Action, Core, Event, PeerId};
 
 /// Connections whose handshake is under way, at most; one more pushes the oldest out, since an honest
