@@ -99,4 +99,5 @@ pub mod status;
 pub mod submitter;
 pub mod sys;
 pub mod toolchain;
+pub mod whereabouts;
 pub mod worker;

@@ -583,6 +583,22 @@ impl Async<UdpSocket> {
         self.read_with(|socket| socket.recv_from(packet)).await
     }
 
+    /// The length of the next packet from the peer that the socket is connected to.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub async fn recv(&self, packet: &mut [u8]) -> io::Result<usize> {
+        self.read_with(|socket| socket.recv(packet)).await
+    }
+
+    /// Sends a packet to the peer that the socket is connected to.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub async fn send(&self, packet: &[u8]) -> io::Result<usize> {
+        self.write_with(|socket| socket.send(packet)).await
+    }
+
     /// Sends a packet.
     ///
     /// # Errors
