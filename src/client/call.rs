@@ -1,10 +1,11 @@
 //! A compiler call, from the name it was made under to its exit status.
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
 use nix::sys::stat::{Mode as FileMode, umask};
 
 use super::joblog::{self, Place, Reason};
@@ -109,9 +110,11 @@ fn compile(
         story.tell(|| format!("runs here: {}", reason.text().1));
         return local.run(None, log(reason.report()));
     }
-    let kind = match mode.as_deref() {
-        Some(b"no") => CallKind::Local,
-        _ => invocation.kind,
+    let asked = mode.as_deref() == Some(b"no");
+    let limited = !asked && is_limited();
+    let kind = match asked || limited {
+        true => CallKind::Local,
+        false => invocation.kind,
     };
     let places = socket::places(&variables);
     let call = call(kind, &program, &argv, local.level, here, variables);
@@ -124,7 +127,10 @@ fn compile(
                 printed,
             },
         )) => {
-            print(&printed);
+            if let Err(error) = print(&printed) {
+                story.warn(|| format!("runs here: can't print: {error}"));
+                return local.run(None, log(Reason::FullStream.report()));
+            }
             story.tell(|| format!("compiled by {:?}, exit status {status}", report.node));
             if let Some(path) = &log_path {
                 let wall = began.elapsed();
@@ -135,7 +141,10 @@ fn compile(
             }
             status
         }
-        Ok((slot, Outcome::Local { report })) => {
+        Ok((slot, Outcome::Local { mut report })) => {
+            if limited {
+                report.reason = Reason::Limited.report().reason;
+            }
             story.tell(|| format!("runs here under a slot: {:?}", report.reason));
             local.run(Some(slot), log(report))
         }
@@ -241,16 +250,34 @@ fn ask(
     }
 }
 
-/// Prints what the compiler printed elsewhere. A reader who has gone away misses nothing that he
-/// would not have missed here.
-fn print(printed: &[(u8, Bytes)]) {
+/// Prints what the compiler printed elsewhere. What a compiler does when it can't print, gcc and
+/// clang see differently, so after an error it has to run here.
+fn print(printed: &[(u8, Bytes)]) -> io::Result<()> {
     for (stream, data) in printed {
-        let _ = match stream {
-            1 => std::io::stdout().write_all(data),
-            _ => std::io::stderr().write_all(data),
-        };
+        match stream {
+            1 => {
+                io::stdout().write_all(data)?;
+                // In its turn, should both streams lead to the same place.
+                io::stdout().flush()?;
+            }
+            _ => io::stderr().write_all(data)?,
+        }
     }
-    let _ = std::io::stdout().flush();
+    Ok(())
+}
+
+/// Whether this process has a limit that a compiler on another machine would not feel, and that
+/// nobody has unless he asked for it.
+fn is_limited() -> bool {
+    let asked_for = [
+        Resource::RLIMIT_FSIZE,
+        Resource::RLIMIT_AS,
+        Resource::RLIMIT_DATA,
+        Resource::RLIMIT_CPU,
+    ];
+    asked_for
+        .into_iter()
+        .any(|resource| getrlimit(resource).is_ok_and(|(soft, _)| soft != RLIM_INFINITY))
 }
 
 fn call(
@@ -281,8 +308,8 @@ fn call(
 
 /// What the compiler would find out about the user's terminal.
 fn terminal() -> Option<Terminal> {
-    sys::terminal(std::io::stderr().as_fd())?;
-    Some(sys::terminal(std::io::stdin().as_fd()).unwrap_or(Terminal {
+    sys::terminal(io::stderr().as_fd())?;
+    Some(sys::terminal(io::stdin().as_fd()).unwrap_or(Terminal {
         rows: 0,
         columns: 0,
     }))

@@ -28,6 +28,10 @@ pub enum Reason {
     LostDaemon,
     /// The daemon's answer is not one.
     GarbledDaemon,
+    /// What the compiler said elsewhere could not be printed here.
+    FullStream,
+    /// The process has a limit that its compiler is to feel.
+    Limited,
 }
 
 impl Reason {
@@ -41,6 +45,14 @@ impl Reason {
             Self::SilentDaemon => ("silent-daemon", "the daemon did not answer in time"),
             Self::LostDaemon => ("lost-daemon", "the daemon ended before it answered"),
             Self::GarbledDaemon => ("garbled-daemon", "the daemon's answer makes no sense"),
+            Self::FullStream => (
+                "full-stream",
+                "what the compiler said could not be printed, and it knows what to do then",
+            ),
+            Self::Limited => (
+                "limits",
+                "this process has a limit on memory, time or the size of files",
+            ),
         }
     }
 

@@ -144,6 +144,12 @@ impl Inputs {
         Ok(())
     }
 
+    /// A file of the job that the command writes to: what it does then depends on the very file.
+    pub fn overwritten(&self) -> Option<&AbsPath> {
+        let mut written = self.standing.iter().map(|standing| &standing.path);
+        written.find(|path| self.entries.iter().any(|named| named.entry.path == **path))
+    }
+
     /// Why this result can't be the compiler's own, if so.
     pub fn distrusts(
         &self,

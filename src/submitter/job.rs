@@ -271,6 +271,10 @@ impl Submitter {
                     inputs.insert(inputs::prepare(call, cwd, plan, compiler, means).await?)
                 }
             };
+            if let Some(place) = prepared.overwritten() {
+                let sentence = format!("{place}: the compile reads what it writes");
+                return Err(because("output-place", sentence));
+            }
             if let Some(place) = shared_place(prepared, toolchain) {
                 let sentence = format!("{place}: the compiler itself is below it");
                 return Err(because("toolchain-place", sentence));
