@@ -99,6 +99,7 @@ fn messages() -> Vec<String> {
     let job = JobSpec {
         job: JobId(1),
         lease: LeaseId(2),
+        term: Term(3),
         tenant: [9; 16],
         toolchain: Digest([8; 32]),
         program: path("/usr/bin/gcc"),
@@ -133,6 +134,7 @@ fn messages() -> Vec<String> {
         name: "w".to_owned(),
         address: SocketAddr::from(([10, 0, 0, 1], 10245)),
         valid_ms: 1000,
+        term: Term(3),
     };
     let login = Login {
         name: "n".to_owned(),
@@ -142,6 +144,8 @@ fn messages() -> Vec<String> {
         slots: 4,
         no_remote: Some("why".to_owned()),
         toolchains: vec![Digest([8; 32])],
+        state: NodeState::default(),
+        seen: Term::default(),
     };
     let state = NodeState {
         local_jobs: 1,
@@ -281,6 +285,7 @@ fn messages() -> Vec<String> {
             &FromScheduler::Welcome {
                 node: NodeId(7),
                 name: "n".to_owned(),
+                term: Term(3),
             },
         ),
         line(
