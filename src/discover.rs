@@ -23,10 +23,10 @@ use std::time::{Duration, Instant};
 use nix::net::if_::InterfaceFlags;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn6, setsockopt, sockopt};
 use smol::future::FutureExt;
-use smol::{Async, Timer};
 
 use crate::key::ClusterKey;
 use crate::message::{Claim, Datagram, Nonce, Office, PROTOCOL};
+use crate::reactor::{Async, Timer};
 
 /// The IPv6 group that schedulers listen to: link-local, and marked as one that nobody has assigned
 /// (RFC 4291 section 2.7), since the plain `ff02::` numbers are IANA's to give.
@@ -437,7 +437,7 @@ mod tests {
 
     #[test]
     fn a_question_reaches_a_listener_over_both_families() {
-        smol::block_on(async {
+        crate::executor::block_on(async {
             let listener = Sockets::listen(0).unwrap();
             let port = |socket: &Option<Async<UdpSocket>>| {
                 socket.as_ref().map(|s| s.get_ref().local_addr().unwrap())

@@ -74,6 +74,7 @@
 //!   links: see [`worker::tree`].
 //! - **A lease is for one slot and one job** in this version.
 
+pub mod account;
 pub mod args;
 pub mod cli;
 pub mod client;
@@ -91,6 +92,7 @@ pub mod key;
 pub mod masquerade;
 pub mod message;
 pub mod names;
+pub mod reactor;
 pub mod sandbox;
 pub mod scheduler;
 pub mod signal;

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use smol::Timer;
+use crate::reactor::Timer;
 use smol::future::FutureExt;
 
 use crate::connection::{Connection, ConnectionError};

@@ -6,7 +6,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use smol::Timer;
+use crate::reactor::Timer;
 use smol::channel;
 use smol::future::FutureExt;
 
@@ -166,7 +166,7 @@ mod tests {
 
     #[test]
     fn one_that_answers_is_reached_beside_some_that_do_not() {
-        use smol::Async;
+        use crate::reactor::Async;
         use std::net::TcpListener;
         executor::block_on(async {
             let listen = || Async::<TcpListener>::bind(([127, 0, 0, 1], 0)).unwrap();

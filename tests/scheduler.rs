@@ -10,16 +10,18 @@ use std::time::{Duration, Instant};
 use ice::connection::Connection;
 use ice::daemon::link::{self, LinkCommand, LinkConfig, LinkEvent};
 use ice::discover::{self, Seal};
+use ice::executor::block_on;
 use ice::id::{Bytes, Digest, RequestId, Term};
 use ice::key::{ClusterKey, Credentials};
 use ice::message::{
     FromScheduler, Grant, Login, NodeState, Outcome, Status, ToScheduler, Usage, Want,
 };
+use ice::reactor::Timer;
 use ice::scheduler::{Server, ServerConfig};
 use ice::status;
+use smol::Task;
 use smol::channel::{self, Receiver, Sender};
 use smol::future::FutureExt;
-use smol::{Task, Timer, block_on};
 
 const GCC: Digest = Digest([1; 32]);
 const BOUND: Duration = Duration::from_secs(20);
@@ -154,7 +156,7 @@ impl Node {
 fn in_background<T: Send + 'static>(task: impl Future<Output = T> + Send + 'static) -> Task<T> {
     static RUNNING: std::sync::Once = std::sync::Once::new();
     RUNNING.call_once(|| {
-        std::thread::spawn(|| ice::executor::block_on(smol::future::pending::<()>()));
+        std::thread::spawn(|| block_on(smol::future::pending::<()>()));
     });
     ice::executor::spawn(task)
 }

@@ -20,6 +20,7 @@ const LAYERS: [(&str, &[&str]); 5] = [
             "daemon/slots",
             "dictionary",
             "frame",
+            "include/asking",
             "include/computed",
             "include/directives",
             "include/graph",
@@ -50,6 +51,7 @@ const LAYERS: [(&str, &[&str]); 5] = [
     (
         "effects",
         &[
+            "account",
             "connection",
             "discover",
             "executor",
@@ -57,6 +59,7 @@ const LAYERS: [(&str, &[&str]); 5] = [
             "include/watch",
             "key",
             "names",
+            "reactor",
             "sandbox",
             "signal",
             "sys",

@@ -18,6 +18,7 @@ use crate::config::{
     ClusterConfig, ConfigError, DaemonConfig, KeyAction, KeyConfig, Places, ProcessConfig,
     SchedulerConfig, StatusConfig,
 };
+use crate::daemon::broker;
 
 /// What a command line is resolved against.
 #[derive(Clone, Debug, Default)]
@@ -38,7 +39,8 @@ pub(super) fn world_of_this_process() -> Result<World, Box<dyn Error + Send + Sy
         value.filter(|value| !value.is_empty()).map(PathBuf::from)
     };
     let places = Places {
-        is_root: nix::unistd::geteuid().is_root(),
+        // A node below root's broker is another user, and has root's configuration all the same.
+        is_root: nix::unistd::geteuid().is_root() || broker::is_child(),
         home: path("HOME"),
         cache_home: path("XDG_CACHE_HOME"),
         config_home: path("XDG_CONFIG_HOME"),
@@ -88,6 +90,7 @@ impl World {
             cache_limit: options.cache_limit,
             no_remote: options.no_remote,
             loopback: options.loopback,
+            verify_trees: options.verify_trees,
             declined: options.declined,
             nice: options.nice,
             user: options.user,
@@ -236,6 +239,7 @@ mod tests {
                 cache_limit: 4 << 30,
                 no_remote: false,
                 loopback: false,
+                verify_trees: false,
                 declined: crate::config::Declined::Local,
                 nice: 5,
                 user: None,

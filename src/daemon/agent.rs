@@ -10,7 +10,6 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 
-use smol::Async;
 use smol::channel::{Receiver, Sender};
 use smol::future::FutureExt;
 use smol::io::{AsyncReadExt, AsyncWriteExt};
@@ -20,6 +19,7 @@ use crate::config::Declined;
 use crate::executor;
 use crate::frame::{self, Decoder};
 use crate::message::{FromNode, MESSAGE_BYTES_MAX, ToNode};
+use crate::reactor::Async;
 use crate::submitter::job::Submitter;
 use crate::submitter::placement::Placement;
 use crate::sys;

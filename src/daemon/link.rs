@@ -5,9 +5,9 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use smol::Task;
 use smol::channel::{self, Receiver, Sender};
 use smol::future::FutureExt;
-use smol::{Task, Timer};
 
 use crate::connection::{self, Connection, ConnectionError};
 use crate::daemon::session::{Input, Output, Session};
@@ -16,6 +16,7 @@ use crate::executor;
 use crate::id::Time;
 use crate::key::Credentials;
 use crate::message::{FromScheduler, Login, ToScheduler};
+use crate::reactor::Timer;
 use crate::whereabouts;
 
 /// How long one attempt to find a scheduler by broadcast lasts.

@@ -129,7 +129,7 @@ impl Node {
                 {
                     return;
                 }
-                smol::Timer::after(PRESSURE_EVERY).await;
+                crate::reactor::Timer::after(PRESSURE_EVERY).await;
             }
         };
         let run = async move {
@@ -198,7 +198,7 @@ impl Node {
     }
 
     fn number(&self) -> u64 {
-        self.next.fetch_add(1, std::sync::atomic::Ordering::Relaxed)
+        self.next.fetch_add(1, Ordering::Relaxed)
     }
 }
 
@@ -450,7 +450,7 @@ impl Dispatcher {
         self.telling = true;
         let events = self.events.clone();
         executor::spawn(async move {
-            smol::Timer::after(STATE_PAUSE).await;
+            crate::reactor::Timer::after(STATE_PAUSE).await;
             let _ = events.try_send(Event::TellState);
         })
         .detach();

@@ -151,7 +151,7 @@ mod tests {
             slots: SLOTS_MAX,
             no_remote: None,
             toolchains: vec![Digest([0; 32]); TOOLCHAINS_MAX],
-            state: crate::message::NodeState::default(),
+            state: NodeState::default(),
             seen: crate::id::Term::default(),
         }
     }

@@ -9,9 +9,9 @@ use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use crate::reactor::{Async, Timer};
 use smol::channel::{self, Receiver, Sender};
 use smol::future::FutureExt;
-use smol::{Async, Timer};
 
 use crate::discover::{self, Seal, Sockets};
 use crate::executor;

@@ -73,7 +73,7 @@ impl Node {
             no_remote: login.no_remote,
             blocked: false,
             toolchains: login.toolchains.into_iter().collect(),
-            state: crate::message::NodeState::default(),
+            state: NodeState::default(),
             heard: now,
             lent: 0,
             kept: 0,
@@ -163,7 +163,7 @@ mod tests {
             slots,
             no_remote: None,
             toolchains: vec![],
-            state: crate::message::NodeState::default(),
+            state: NodeState::default(),
             seen: crate::id::Term::default(),
         };
         let here = IpAddr::from([10, 0, 0, 1]);

@@ -11,9 +11,9 @@ use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::pin::pin;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use smol::Task;
 use smol::channel::{self, TrySendError};
 use smol::future::FutureExt;
-use smol::{Async, Task, Timer};
 
 use crate::connection::{Connection, ConnectionError, Receiver, Sender};
 use crate::discover::{Seal, Sockets};
@@ -21,6 +21,7 @@ use crate::executor;
 use crate::id::{Term, Time};
 use crate::key::Credentials;
 use crate::message::{FromScheduler, NodeStatus, ToScheduler};
+use crate::reactor::{Async, Timer};
 use crate::scheduler::control::{self, Command, Picture};
 use crate::scheduler::election::Role;
 use crate::scheduler::herald::{self, HeraldConfig, News, Wish};

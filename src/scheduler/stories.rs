@@ -55,7 +55,7 @@ impl Story {
             slots,
             no_remote: None,
             toolchains: vec![GCC],
-            state: crate::message::NodeState::default(),
+            state: NodeState::default(),
             seen: crate::id::Term::default(),
         }
     }

@@ -8,10 +8,10 @@ use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
+use crate::reactor::{Async, Timer};
 use smol::channel::{self, Sender};
 use smol::future::FutureExt;
 use smol::io::{AsyncReadExt, AsyncWriteExt};
-use smol::{Async, Timer};
 
 use crate::executor;
 use crate::scheduler::control::{self, Command};

@@ -6,11 +6,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use smol::Async;
 use smol::future::FutureExt;
 use smol::lock::Semaphore;
 
-use super::attempt::{self, Content, Contents, Delivered, Prepared, Undelivered};
+use super::attempt::{self, Contents, Delivered, Prepared, Undelivered};
 use super::client::Client;
 use super::course::{self, Course, Step};
 use super::environment;
@@ -18,9 +17,11 @@ use super::inputs::{self, Compiler, Inputs, Means, Misses, Reason, because};
 use super::locale::{Locale, Locales};
 use super::native::Processors;
 use super::output;
+use super::parcels::{Content, Parcels};
 use super::placement::{Lease, Placement};
 use super::pool::Pool;
 use super::sources::Sources;
+use crate::account;
 use crate::args::{self, Family, Invocation, Plan, Verdict};
 use crate::config::Declined;
 use crate::id::{AbsPath, Bytes, Digest, JobId, RequestId};
@@ -29,6 +30,7 @@ use crate::masquerade::file_name;
 use crate::message::{
     Answer, Call, CallKind, JobSpec, Mode, Outcome, OwnNode, PROTOCOL, Report, Want,
 };
+use crate::reactor::Async;
 use crate::toolchain::{Located, Toolchain, Toolchains, selection};
 
 /// Places the compiles of one user on one machine.
@@ -38,6 +40,7 @@ pub struct Submitter {
     toolchains: Toolchains,
     sources: Sources,
     locales: Locales,
+    parcels: Parcels,
     processors: Processors,
     /// Preprocessors that run at a time: they are this machine's own work.
     preprocessing: Semaphore,
@@ -77,6 +80,7 @@ impl Submitter {
             toolchains: Toolchains::new(spool)?,
             sources: Sources::default(),
             locales: Locales::default(),
+            parcels: Parcels::default(),
             processors: Processors::default(),
             platform,
             preprocessing: Semaphore::new(preprocessors.max(1)),
@@ -117,7 +121,7 @@ impl Submitter {
                 let status = delivered.status;
                 let printed = std::mem::take(&mut delivered.printed);
                 let umask = call.umask;
-                match smol::unblock(move || delivered.commit(umask)).await {
+                match delivered.commit(umask).await {
                     Ok(()) => {
                         for (stream, data) in printed {
                             client
@@ -127,7 +131,11 @@ impl Submitter {
                                 })
                                 .await?;
                         }
-                        return client.say(&Answer::Exit { status, report }).await;
+                        let said = client.say(&Answer::Exit { status, report }).await;
+                        if let Some(statement) = account::statement() {
+                            log::info!("account: {statement}");
+                        }
+                        return said;
                     }
                     Err(error) => {
                         let reason = because(
@@ -384,6 +392,7 @@ impl Submitter {
             spec,
             entries: &inputs.entries,
             contents: &contents,
+            parcels: &self.parcels,
             manifest: &toolchain.manifest,
         };
         let address = lease.grant().address;

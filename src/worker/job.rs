@@ -7,21 +7,22 @@ use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use smol::Async;
 use smol::io::AsyncReadExt;
 
 use super::conversation::{Conversation, Failed};
 use super::store::{Pins, Placed, Store, StoreError};
 use super::tenancy::{Occupied, Tenancies, Tenancy};
 use super::tree::{TreeError, WrittenKind};
+use crate::account::{self, Phase};
 use crate::compress;
 use crate::dictionary::Decoder;
 use crate::id::{AbsPath, Digest, Term};
 use crate::message::{
     CHUNK_BYTES_MAX, Entry, EntryKind, Failure, FromWorker, JobSpec, Terminal, ToWorker, Usage,
 };
+use crate::reactor::Async;
 use crate::sandbox::spec::{Ended, Launch, Limits};
 use crate::sys;
 use crate::toolchain::manifest as toolchain;
@@ -388,9 +389,8 @@ async fn compile(
         Some(size) => terminal(size),
     }
     .map_err(|error| internal(&error))?;
-    let mut running = tenancy
-        .zygote()
-        .launch(&launch, to_stdout, to_stderr)
+    let launching = tenancy.zygote().launch(&launch, to_stdout, to_stderr);
+    let mut running = account::during_turns(Phase::Sandbox, launching)
         .await
         .map_err(|error| internal(&error))?;
     let setup_us = began.elapsed().as_micros() as u64;
@@ -410,6 +410,8 @@ async fn compile(
         let _ = running.wait().await;
     }
     let (ended, consumed) = ended?.map_err(|error| internal(&error))?;
+    account::add(Phase::Compile, Duration::from_micros(consumed.cpu_us));
+    account::add(Phase::Sandbox, Duration::from_micros(consumed.sandbox_us));
     let status = match ended {
         Ended::Exited(status) => status,
         Ended::Signalled(signal) => {
@@ -527,13 +529,15 @@ async fn send_file(
         let want = left.min(CHUNK_BYTES_MAX as u64) as usize;
         let mut piece = vec![0; want];
         // The tree is in memory: reading it does not block.
-        content
-            .read_exact(&mut piece)
+        let pack = || {
+            content
+                .read_exact(&mut piece)
+                .map(|()| compress::pack(&piece))
+        };
+        let chunk = account::during(Phase::Collect, pack)
             .map_err(|error| Failed::new(Failure::Internal, format!("read a result: {error}")))?;
         left -= want as u64;
-        conversation
-            .say(FromWorker::Chunk(compress::pack(&piece)))
-            .await;
+        conversation.say(FromWorker::Chunk(chunk)).await;
     }
     Ok(())
 }
