@@ -200,6 +200,8 @@ pub struct JobSpec {
     pub job: JobId,
     /// The lease under which it runs.
     pub lease: LeaseId,
+    /// The term in which that was granted.
+    pub term: Term,
     /// Whose job it is: a random number that a submitter draws when it starts and tells nobody but
     /// its workers. Trees are never shared between two submitters, and none can pose as another.
     pub tenant: [u8; 16],
@@ -370,6 +372,8 @@ pub enum Failure {
     Cancelled,
     /// The job's description makes no sense.
     Invalid,
+    /// The lease is of a scheduler that has been followed by another since.
+    Outdated,
     /// Anything else: the sandbox did not start, an I/O error.
     Internal,
 }
@@ -448,6 +452,10 @@ pub struct Login {
     pub no_remote: Option<String>,
     /// The toolchains in its store.
     pub toolchains: Vec<Digest>,
+    /// What runs and waits there now: a scheduler that takes over lends nothing that is in use.
+    pub state: NodeState,
+    /// The latest term that it has known; a scheduler of an earlier one is not the master any more.
+    pub seen: Term,
 }
 
 /// What changes on a node all the time.
@@ -527,6 +535,8 @@ pub enum FromScheduler {
         node: NodeId,
         /// Its name here.
         name: String,
+        /// The scheduler's term.
+        term: Term,
     },
     /// The login is refused, and why; the connection ends.
     Refused(String),
@@ -577,6 +587,8 @@ pub struct Grant {
     pub address: SocketAddr,
     /// From now; a job that has not been started by then must ask again.
     pub valid_ms: u32,
+    /// The term of the scheduler that grants it. A worker that knows a later one refuses it.
+    pub term: Term,
 }
 
 /// A picture of the cluster.

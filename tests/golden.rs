@@ -182,6 +182,7 @@ fn messages() -> Vec<String> {
     let job = JobSpec {
         job: JobId(1),
         lease: LeaseId(2),
+        term: Term(3),
         tenant: [9; 16],
         toolchain: Digest([8; 32]),
         program: path("/usr/bin/gcc"),
@@ -216,6 +217,7 @@ fn messages() -> Vec<String> {
         name: "w".to_owned(),
         address: SocketAddr::from(([10, 0, 0, 1], 10245)),
         valid_ms: 1000,
+        term: Term(3),
     };
     let login = Login {
         name: "n".to_owned(),
@@ -225,6 +227,8 @@ fn messages() -> Vec<String> {
         slots: 4,
         no_remote: Some("why".to_owned()),
         toolchains: vec![Digest([8; 32])],
+        state: NodeState::default(),
+        seen: Term::default(),
     };
     let state = NodeState {
         local_jobs: 1,
@@ -380,6 +384,7 @@ fn messages() -> Vec<String> {
             &FromScheduler::Welcome {
                 node: NodeId(7),
                 name: "n".to_owned(),
+                term: Term(3),
             },
         ),
         line(

@@ -63,6 +63,8 @@ impl Scheduler {
             slots: 4,
             no_remote: None,
             toolchains: vec![],
+            state: ice::message::NodeState::default(),
+            seen: ice::id::Term::default(),
         };
         sender.send(&ToScheduler::Login(login)).await.unwrap();
         let welcome = hear(&mut receiver).await;

@@ -5,6 +5,7 @@
 //! words arrive, so nothing here is locked. When a submitter goes, everything it held goes back.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use smol::channel::{self, Receiver, Sender};
@@ -13,7 +14,7 @@ use super::link::{LinkCommand, LinkEvent};
 use super::load;
 use super::slots::{Admission, Claim, Slots};
 use crate::executor;
-use crate::id::{Bytes, Digest, LeaseId, NodeId, RequestId};
+use crate::id::{Bytes, Digest, LeaseId, NodeId, RequestId, Term};
 use crate::message::{FromNode, Grant, NodeState, Outcome, OwnNode, ToNode};
 use crate::news::{LocalJobs, OTHER_REASONS, REASONS_MAX, file_end};
 
@@ -53,6 +54,8 @@ enum Event {
 pub struct Node {
     events: Sender<Event>,
     next: std::sync::Arc<std::sync::atomic::AtomicU64>,
+    /// The latest term of a scheduler that this node has known.
+    term: std::sync::Arc<std::sync::atomic::AtomicU64>,
 }
 
 /// Room for a remote job, and later its slot; free again when dropped.
@@ -90,9 +93,11 @@ impl Node {
         let node = Self {
             events: sender.clone(),
             next: std::sync::Arc::default(),
+            term: std::sync::Arc::default(),
         };
         let dispatcher = Dispatcher {
             slots: Slots::new(slots),
+            term: node.term.clone(),
             is_draining: false,
             waiting_for_idle: Vec::new(),
             link,
@@ -168,6 +173,11 @@ impl Node {
         room.answers.recv().await.ok()?.then_some(room)
     }
 
+    /// Whether a lease of this term is worth nothing: another scheduler has followed.
+    pub fn is_outdated(&self, term: Term) -> bool {
+        term.0 < self.term.load(Ordering::Relaxed)
+    }
+
     /// From now on this node has so many slots.
     pub fn resize(&self, slots: u32) {
         let _ = self.events.try_send(Event::Resize(slots));
@@ -192,7 +202,7 @@ impl Node {
     }
 
     fn number(&self) -> u64 {
-        self.next.fetch_add(1, std::sync::atomic::Ordering::Relaxed)
+        self.next.fetch_add(1, Ordering::Relaxed)
     }
 }
 
@@ -207,6 +217,8 @@ const STATE_PAUSE: Duration = Duration::from_millis(100);
 
 struct Dispatcher {
     slots: Slots,
+    /// The latest term of a scheduler; [`Node`] reads it.
+    term: std::sync::Arc<std::sync::atomic::AtomicU64>,
     is_draining: bool,
     /// They want to know when no job of others runs and no more submitters than this are connected.
     waiting_for_idle: Vec<(usize, Sender<()>)>,
@@ -412,7 +424,8 @@ impl Dispatcher {
 
     fn on_link(&mut self, event: LinkEvent) {
         match event {
-            LinkEvent::Up { node, name } => {
+            LinkEvent::Up { node, name, term } => {
+                self.term.fetch_max(term.0, Ordering::Relaxed);
                 log::info!("the scheduler knows this node as {name} ({node})");
                 self.own = Some(node);
             }

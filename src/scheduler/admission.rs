@@ -63,6 +63,7 @@ pub fn login(login: &Login) -> Result<(), Nonsense> {
         REASON_BYTES_MAX,
     )?;
     at_most("slots", login.slots.into(), SLOTS_MAX.into())?;
+    state(&login.state)?;
     count("toolchains", login.toolchains.len(), TOOLCHAINS_MAX)
 }
 
@@ -164,6 +165,8 @@ mod tests {
             slots: SLOTS_MAX,
             no_remote: None,
             toolchains: vec![Digest([0; 32]); TOOLCHAINS_MAX],
+            state: NodeState::default(),
+            seen: crate::id::Term::default(),
         }
     }
 

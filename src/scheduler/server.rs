@@ -18,7 +18,7 @@ use smol::future::FutureExt;
 use crate::connection::{Connection, ConnectionError, Receiver, Sender};
 use crate::discover::{Seal, Sockets};
 use crate::executor;
-use crate::id::Time;
+use crate::id::{Term, Time};
 use crate::key::Credentials;
 use crate::message::{FromScheduler, NodeStatus, ToScheduler};
 use crate::reactor::{Async, Timer};
@@ -51,6 +51,8 @@ const INPUTS_MAX: usize = 1024;
 const UNDECIDED_MAX: usize = PEERS_MAX;
 /// How long the nodes of another scheduler may take to come after an election.
 const SETTLING: Duration = Duration::from_millis(1500);
+/// A node that has known so many more elections than this scheduler lies.
+const ROUNDS_AHEAD_MAX: u64 = 10_000;
 /// Words between the dispatcher and the herald, at most.
 const WISHES_MAX: usize = 64;
 /// Bytes that are sent at once, about.
@@ -400,9 +402,9 @@ impl Dispatcher {
                 }
                 self.part(id, why);
             }
-            if let Role::Master(_) = role {
+            if let Role::Master(term) = role {
                 let mut core = Core::new(&self.netname, first_lease());
-                core.settle_until(self.now().after(SETTLING));
+                core.begin(term, self.now().after(SETTLING));
                 self.core = Some(core);
                 self.event(Event::Blocked(self.blocks.clone()));
             }
@@ -520,7 +522,17 @@ impl Dispatcher {
 
     fn arrived(&mut self, arrival: Box<Arrival>) {
         match self.role {
-            Role::Master(_) => self.admit(*arrival),
+            Role::Master(term) => match seen(&arrival.first) {
+                Some(seen) if seen.round() > term.round() + ROUNDS_AHEAD_MAX => {
+                    log::warn!("{} is refused: it has known term {seen}", arrival.from);
+                }
+                Some(seen) if seen > term => {
+                    log::info!("{} has known term {seen}, later than {term}", arrival.from);
+                    self.undecided.push_back(arrival);
+                    let _ = self.wishes.try_send(Wish::Seen(seen));
+                }
+                _ => self.admit(*arrival),
+            },
             Role::Standby(_) | Role::Undecided => {
                 if self.undecided.len() >= UNDECIDED_MAX {
                     self.undecided.pop_front();
@@ -649,6 +661,14 @@ impl Dispatcher {
             Timer::after(FAREWELL).await;
         });
         executor::spawn(farewell).detach();
+    }
+}
+
+/// The latest term that a node which wants to log in has known.
+fn seen(first: &ToScheduler) -> Option<Term> {
+    match first {
+        ToScheduler::Login(login) => Some(login.seen),
+        _ => None,
     }
 }
 

@@ -11,7 +11,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::id::{LeaseId, NodeId, RequestId, Time};
+use crate::id::{LeaseId, NodeId, RequestId, Term, Time};
 use crate::message::{
     FromScheduler, Grant, Login, NodeStatus, Outcome, OwnNode, REPORT_EVERY_MS, Status,
     ToScheduler, Want,
@@ -99,6 +99,8 @@ pub struct Core {
     silence_at: Option<Time>,
     /// A request waits for a node that only pauses until then.
     retry_at: Option<Time>,
+    /// The term in which this scheduler is the master.
+    term: Term,
     /// Until then nodes are still coming that another scheduler knew, so that no request is hopeless.
     settled_at: Time,
     actions: Vec<Action>,
@@ -121,14 +123,17 @@ impl Core {
             grants_so_far: 0,
             silence_at: None,
             retry_at: None,
+            term: Term::default(),
             settled_at: Time(0),
             actions: Vec::new(),
         }
     }
 
-    /// Expects nodes that another scheduler knew to come until then: no request is denied before.
-    pub fn settle_until(&mut self, time: Time) {
-        self.settled_at = time;
+    /// Begins a term. Nodes that another scheduler knew are expected to come until `settled_at`: no
+    /// request is denied before.
+    pub fn begin(&mut self, term: Term, settled_at: Time) {
+        self.term = term;
+        self.settled_at = settled_at;
     }
 
     /// Takes in what happened at `now`, which never goes back.
@@ -186,7 +191,15 @@ impl Core {
         self.peers.insert(peer, id);
         self.silence_at.get_or_insert(now.after(SILENCE));
         self.chronicle.came(id);
-        self.send(peer, FromScheduler::Welcome { node: id, name });
+        let term = self.term;
+        self.send(
+            peer,
+            FromScheduler::Welcome {
+                node: id,
+                name,
+                term,
+            },
+        );
         true
     }
 
@@ -459,6 +472,7 @@ impl Core {
             name,
             address,
             valid_ms: LEASE_VALID_MS,
+            term: self.term,
         };
         self.send(peer, FromScheduler::Grant(grant));
     }

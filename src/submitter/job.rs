@@ -370,6 +370,7 @@ impl Submitter {
         let spec = JobSpec {
             job: JobId(self.jobs.fetch_add(1, Ordering::Relaxed)),
             lease: lease.grant().lease,
+            term: lease.grant().term,
             tenant: self.tenant,
             toolchain: toolchain.digest,
             program: located.program.clone(),

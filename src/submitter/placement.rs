@@ -235,6 +235,7 @@ mod tests {
             name,
             address,
             valid_ms: 1000,
+            term: crate::id::Term::default(),
         };
         FromNode::Grant { grant, own: false }
     }
