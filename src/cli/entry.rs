@@ -26,6 +26,7 @@ pub(super) const WORDS: &[&str] = &[
     "key",
     "run",
     "local",
+    "explain",
     "symlinks",
     "config",
     "completions",

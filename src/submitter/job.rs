@@ -12,6 +12,7 @@ use smol::lock::Semaphore;
 
 use super::attempt::{self, Content, Contents, Delivered, Prepared, Undelivered};
 use super::client::Client;
+use super::compiler::{self, classify, shared_place};
 use super::course::{self, Course, Step};
 use super::environment;
 use super::inputs::{self, Compiler, Inputs, Means, Misses, Reason, because};
@@ -21,7 +22,7 @@ use super::output;
 use super::placement::{Lease, Placement};
 use super::pool::Pool;
 use super::sources::Sources;
-use crate::args::{self, Family, Invocation, Plan, Stage, Verdict};
+use crate::args::{Family, Plan, Stage, Verdict};
 use crate::config::Declined;
 use crate::id::{AbsPath, Bytes, Digest, JobId, RequestId};
 use crate::key::Credentials;
@@ -29,7 +30,7 @@ use crate::masquerade::file_name;
 use crate::message::{
     Answer, Call, CallKind, JobSpec, Mode, Outcome, OwnNode, PROTOCOL, Report, Want,
 };
-use crate::toolchain::{Located, Toolchain, Toolchains, selection};
+use crate::toolchain::{Located, Toolchain, Toolchains};
 
 /// Places the compiles of one user on one machine.
 pub struct Submitter {
@@ -221,9 +222,9 @@ impl Submitter {
                 return Err(because("output-place", format!("{place}: {obstacle}")));
             }
         }
-        let located = self.locate(call).await?;
+        let located = compiler::locate(&self.toolchains, &self.platform, call).await?;
         let toolchain = &located.toolchain;
-        let compiler = match archive(call) {
+        let compiler = match compiler::archive(call) {
             Some(_) => Compiler::Archived,
             None => Compiler::Installed(toolchain.digest),
         };
@@ -310,32 +311,6 @@ impl Submitter {
         }
     }
 
-    /// The compiler's toolchain: this machine's, or an archive that `ICECC_VERSION` names.
-    async fn locate(&self, call: &Call) -> Result<Located, Reason> {
-        let compiler = call.compiler.as_path();
-        let located = match archive(call) {
-            None => {
-                let search_path = call
-                    .variable("PATH")
-                    .map(|path| &path[..])
-                    .unwrap_or_default();
-                self.toolchains.locate(compiler, search_path).await
-            }
-            Some(version) => {
-                let name = file_name(&call.compiler);
-                let selected = selection::select(version, self.platform.as_bytes(), name);
-                let Some(selected) = selected.into_iter().next() else {
-                    let sentence = "no archive of ICECC_VERSION is for this machine and compiler";
-                    return Err(because("toolchain", sentence));
-                };
-                self.toolchains
-                    .unpack(selected.file.as_path(), compiler)
-                    .await
-            }
-        };
-        located.map_err(|error| because("toolchain", error.to_string()))
-    }
-
     /// One try on the node of `lease`.
     async fn attempt(
         &self,
@@ -417,49 +392,12 @@ impl Contents for JobContents<'_> {
     }
 }
 
-/// The archives that the user chose instead of this machine's compiler.
-fn archive(call: &Call) -> Option<&Bytes> {
-    call.variable("ICECC_VERSION")
-        .filter(|value| !value.is_empty())
-}
-
-/// A directory that the command may write to and that holds a part of the toolchain: no worker lets
-/// a job write where its compiler is.
-fn shared_place<'a>(inputs: &'a Inputs, toolchain: &Toolchain) -> Option<&'a AbsPath> {
-    let entries = &toolchain.manifest.entries;
-    inputs
-        .writable
-        .iter()
-        .find(|place| entries.iter().any(|entry| entry.path.is_within(place)))
-}
-
 /// The names of the files that the compiler makes anew: an assembler and clang do not write over what
 /// is there.
 fn made_anew(plan: &Plan) -> Vec<&[u8]> {
     let anew = plan.stage == Stage::Object || plan.family == Family::Clang;
     let outputs = plan.units.iter().map(|unit| file_name(&unit.output));
     outputs.filter(|_| anew).collect()
-}
-
-fn classify(call: &Call, cwd: &AbsPath) -> Verdict {
-    // What `cc` is, is told by where it leads.
-    let mut program = Bytes::from(file_name(&call.compiler));
-    if matches!(&program[..], b"cc" | b"c++") {
-        let real = std::fs::canonicalize(call.compiler.as_path()).ok();
-        program = real
-            .and_then(|path| path.file_name().map(|name| Bytes::from(name.to_owned())))
-            .unwrap_or(program);
-    }
-    let invocation = Invocation {
-        program: &program,
-        argv: &call.argv,
-        cwd,
-        env: &call.env,
-    };
-    args::classify(&invocation, &mut |path| {
-        let path = std::path::Path::new(call.cwd.as_os_str()).join(Bytes::from(path).as_path());
-        inputs::read_bounded(&path).ok()
-    })
 }
 
 fn want(call: &Call, plan: &Plan, toolchain: &Toolchain, course: &Course) -> Want {
