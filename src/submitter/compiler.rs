@@ -2,6 +2,7 @@
 //!
 //! These are the steps that need no node; `ice explain` takes them too.
 
+use super::environment;
 use super::inputs::{self, Inputs, Reason, because};
 use crate::args::{self, Invocation, Verdict};
 use crate::id::{AbsPath, Bytes};
@@ -66,6 +67,18 @@ pub async fn locate(
 pub fn archive(call: &Call) -> Option<&Bytes> {
     call.variable("ICECC_VERSION")
         .filter(|value| !value.is_empty())
+}
+
+/// A library that the user's variables put before one of the compiler's own.
+pub fn other_library(call: &Call, cwd: &AbsPath, toolchain: &Toolchain) -> Option<Reason> {
+    let is_library = |name: &&[u8]| memchr::memmem::find(name, b".so").is_some();
+    let names = toolchain.manifest.entries.iter();
+    let names = names.map(|entry| entry.path.file_name()).filter(is_library);
+    let exists = |path: &[u8]| cwd.as_path().join(Bytes::from(path).as_path()).exists();
+    let library = environment::overridden(&call.env, names, &exists)?;
+    let word = args::Cause::Environment.word();
+    let sentence = format!("LD_LIBRARY_PATH: the compiler would load {library}");
+    Some(because(word, sentence))
 }
 
 /// A directory that the command may write to and that holds a part of the toolchain: no worker lets

@@ -30,9 +30,11 @@ const TRAVELS: &[&[u8]] = &[
     b"VTE_VERSION",
     b"NO_COLOR",
     b"GCC_EXTRA_DIAGNOSTIC_OUTPUT",
-    // gcc notes its command line in the object when asked to.
-    b"COLLECT_GCC_OPTIONS",
-    b"CCC_OVERRIDE_OPTIONS",
+    // How options are told from files, by the assembler.
+    b"POSIXLY_CORRECT",
+    // What distributions' compilers ask.
+    b"DEB_BUILD_OPTIONS",
+    b"DEB_BUILD_MAINT_OPTIONS",
     b"FORCE_CLANG_DIAGNOSTICS_CRASH",
 ];
 
@@ -67,9 +69,45 @@ pub fn travelling(
     job
 }
 
+/// A directory of `LD_LIBRARY_PATH` in which a library of the compiler's would be found before its own,
+/// and that library. `libraries`: the names of the toolchain's; `exists` asks whether a path, relative
+/// ones to the working directory, is there.
+pub fn overridden<'a>(
+    env: &[(Bytes, Bytes)],
+    libraries: impl Iterator<Item = &'a [u8]> + Clone,
+    exists: &dyn Fn(&[u8]) -> bool,
+) -> Option<Bytes> {
+    let (_, value) = env
+        .iter()
+        .find(|(name, value)| &name[..] == b"LD_LIBRARY_PATH" && !value.is_empty())?;
+    value
+        .split(|&b| matches!(b, b':' | b';'))
+        .find_map(|place| {
+            let place: &[u8] = if place.is_empty() { b"." } else { place };
+            let mut paths = libraries.clone().map(|name| [place, b"/", name].concat());
+            paths.find(|path| exists(path)).map(Bytes)
+        })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_library_before_the_compilers_own_is_found() {
+        let there = |path: &[u8]| matches!(path, b"/b/libm.so.6" | b"./libz.so.1");
+        for (value, expect) in [
+            ("", None),
+            ("/a", None),
+            ("/a:/b", Some("/b/libm.so.6")),
+            ("/a:", Some("./libz.so.1")),
+        ] {
+            let env = [(Bytes::from("LD_LIBRARY_PATH"), Bytes::from(value))];
+            let libraries = [&b"libz.so.1"[..], b"libm.so.6"];
+            let found = overridden(&env, libraries.into_iter(), &there);
+            assert_eq!(found, expect.map(Bytes::from), "{value}");
+        }
+    }
 
     #[test]
     fn secrets_stay_at_home() {

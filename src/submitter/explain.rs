@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use smol::lock::Semaphore;
 
-use super::compiler::{archive, classify, locate, shared_place};
+use super::compiler::{archive, classify, locate, other_library, shared_place};
 use super::inputs::{self, Compiler, Means, Reason, because};
 use super::locale::{Locale, Locales};
 use super::native::Processors;
@@ -91,6 +91,9 @@ pub async fn explain(
     let toolchains = Toolchains::new(spool).map_err(no_spool)?;
     let located = locate(&toolchains, platform, call).await?;
     let toolchain = &located.toolchain;
+    if let Some(reason) = other_library(call, &cwd, toolchain) {
+        return Err(reason);
+    }
     let compiler = match archive(call) {
         Some(_) => Compiler::Archived,
         None => Compiler::Installed(toolchain.digest),

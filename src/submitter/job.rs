@@ -12,7 +12,7 @@ use smol::lock::Semaphore;
 
 use super::attempt::{self, Content, Contents, Delivered, Prepared, Undelivered};
 use super::client::Client;
-use super::compiler::{self, classify, shared_place};
+use super::compiler::{self, classify, other_library, shared_place};
 use super::course::{self, Course, Step};
 use super::environment;
 use super::inputs::{self, Compiler, Inputs, Means, Misses, Reason, because};
@@ -224,6 +224,9 @@ impl Submitter {
         }
         let located = compiler::locate(&self.toolchains, &self.platform, call).await?;
         let toolchain = &located.toolchain;
+        if let Some(reason) = other_library(call, cwd, toolchain) {
+            return Err(reason);
+        }
         let compiler = match compiler::archive(call) {
             Some(_) => Compiler::Archived,
             None => Compiler::Installed(toolchain.digest),
