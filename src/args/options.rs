@@ -115,6 +115,7 @@ pub(super) static RULES: &[Rule] = &[
     both("--specs=", Joined, Configures),
     clang("--start-no-unused-arguments", Flag, Plain),
     both("--static", Flag, Code),
+    both("--std", Separate, Code),
     both("--std=", Joined, Code),
     clang("--stdlib=", Joined, Code),
     both("--sysroot", Separate, Code),

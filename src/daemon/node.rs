@@ -26,6 +26,7 @@ enum Event {
     From(Port, ToNode),
     Closed(Port),
     Claim(Claim, Sender<bool>),
+    Ready(Claim),
     Release(Claim),
     Toolchains {
         added: Vec<Digest>,
@@ -45,13 +46,23 @@ pub struct Node {
     next: std::sync::Arc<std::sync::atomic::AtomicU64>,
 }
 
-/// A slot for a remote job, free again when dropped.
-pub struct RemoteSlot {
+/// Room for a remote job, and later its slot; free again when dropped.
+pub struct RemoteRoom {
     events: Sender<Event>,
     claim: Claim,
+    /// First whether there is room, then that there is a slot.
+    answers: Receiver<bool>,
 }
 
-impl Drop for RemoteSlot {
+impl RemoteRoom {
+    /// The job is ready: its slot, when it is its turn. None when the node is about to end.
+    pub async fn turn(&self) -> Option<()> {
+        self.events.try_send(Event::Ready(self.claim)).ok()?;
+        self.answers.recv().await.ok()?.then_some(())
+    }
+}
+
+impl Drop for RemoteRoom {
     fn drop(&mut self) {
         let _ = self.events.try_send(Event::Release(self.claim));
     }
@@ -131,17 +142,18 @@ impl Node {
         (to_node, from_node)
     }
 
-    /// A slot for a remote job, after a wait in a short queue; none when that is full.
-    pub async fn remote_slot(&self) -> Option<RemoteSlot> {
+    /// Room for a remote job; none when all slots and the queue are full.
+    pub async fn remote_room(&self) -> Option<RemoteRoom> {
         let claim = Claim(self.number());
-        let (sender, granted) = channel::bounded(1);
+        let (sender, answers) = channel::bounded(2);
         self.events.try_send(Event::Claim(claim, sender)).ok()?;
         // From here on, dropping this future releases the claim, granted or not.
-        let slot = RemoteSlot {
+        let room = RemoteRoom {
             events: self.events.clone(),
             claim,
+            answers,
         };
-        granted.recv().await.ok()?.then_some(slot)
+        room.answers.recv().await.ok()?.then_some(room)
     }
 
     /// Tells the scheduler which toolchains came and went.
@@ -170,7 +182,7 @@ struct Dispatcher {
     leases: BTreeMap<LeaseId, Port>,
     /// Local claims, held or waiting.
     local: BTreeMap<Claim, (Port, RequestId)>,
-    /// Remote claims that wait.
+    /// Remote claims that have no slot yet.
     remote: BTreeMap<Claim, Sender<bool>>,
     next: u64,
     loopback: bool,
@@ -204,12 +216,14 @@ impl Dispatcher {
             Event::Closed(port) => self.on_closed(port),
             Event::Claim(claim, sender) => match self.slots.claim_remote(claim) {
                 Admission::Accepted => {
+                    let _ = sender.try_send(true);
                     self.remote.insert(claim, sender);
                 }
                 Admission::Busy => {
                     let _ = sender.try_send(false);
                 }
             },
+            Event::Ready(claim) => self.slots.ready(claim),
             Event::Release(claim) => {
                 self.remote.remove(&claim);
                 self.slots.release(claim);

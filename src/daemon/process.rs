@@ -17,7 +17,7 @@ use smol::Async;
 use super::agent;
 use super::broker;
 use super::link::{self, LinkConfig};
-use super::node::Node;
+use super::node::{Node, RemoteRoom};
 use crate::config::DaemonConfig;
 use crate::executor;
 use crate::id::Digest;
@@ -29,7 +29,7 @@ use crate::sandbox::zygote::Starter;
 use crate::submitter::job::Submitter;
 use crate::submitter::placement::Placement;
 use crate::sys;
-use crate::worker::job::{Admission, Slot, Worker};
+use crate::worker::job::{Admission, Promise, Room, Worker};
 use crate::worker::store::Store;
 use crate::worker::tenancy::Tenancies;
 use crate::worker::tree::TreeLimits;
@@ -191,13 +191,17 @@ async fn accept_clients(listener: Async<UnixListener>, submitter: Arc<Submitter>
 /// Lends the node's slots to the worker.
 struct NodeSlots(Node);
 
+impl Room for RemoteRoom {
+    fn slot(&mut self) -> Promise<'_, ()> {
+        Box::pin(self.turn())
+    }
+}
+
 impl Admission for NodeSlots {
-    fn slot(&self) -> Slot<'_> {
+    fn room(&self) -> Promise<'_, Box<dyn Room>> {
         Box::pin(async {
-            self.0
-                .remote_slot()
-                .await
-                .map(|slot| Box::new(slot) as Box<dyn Send>)
+            let room = self.0.remote_room().await?;
+            Some(Box::new(room) as Box<dyn Room>)
         })
     }
 

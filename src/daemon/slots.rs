@@ -15,7 +15,7 @@ pub struct Claim(pub u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Admission {
-    /// It holds a slot, or waits for one and will be named by [`Slots::granted`].
+    /// There is room for it; once it is ready, [`Slots::granted`] will name it.
     Accepted,
     /// The queue is full.
     Busy,
@@ -29,6 +29,8 @@ pub struct Slots {
     remote: BTreeSet<Claim>,
     local_queue: VecDeque<Claim>,
     remote_queue: VecDeque<Claim>,
+    /// Remote claims whose files are still on their way.
+    arriving: BTreeSet<Claim>,
 }
 
 impl Slots {
@@ -40,6 +42,7 @@ impl Slots {
             remote: BTreeSet::new(),
             local_queue: VecDeque::new(),
             remote_queue: VecDeque::new(),
+            arriving: BTreeSet::new(),
         }
     }
 
@@ -49,19 +52,30 @@ impl Slots {
         self.local_queue.push_back(claim);
     }
 
-    /// A remote job wants a slot.
+    /// A remote job will want a slot once it is [ready](Self::ready): its files may still have to
+    /// be fetched, and a slot is not to be idle meanwhile.
     pub fn claim_remote(&mut self, claim: Claim) -> Admission {
         // One job may wait behind each slot.
-        if self.remote.len() + self.remote_queue.len() >= 2 * self.total as usize {
+        let jobs = self.remote.len() + self.remote_queue.len() + self.arriving.len();
+        if jobs >= 2 * self.total as usize {
             return Admission::Busy;
         }
-        self.remote_queue.push_back(claim);
+        self.arriving.insert(claim);
         Admission::Accepted
+    }
+
+    /// A remote job has all that it needs, and waits for its slot from now on.
+    pub fn ready(&mut self, claim: Claim) {
+        if self.arriving.remove(&claim) {
+            self.remote_queue.push_back(claim);
+        }
     }
 
     /// A claim ends, whether it holds a slot or still waits for one.
     pub fn release(&mut self, claim: Claim) {
-        if !self.local.remove(&claim) && !self.remote.remove(&claim) {
+        let was_known =
+            self.local.remove(&claim) || self.remote.remove(&claim) || self.arriving.remove(&claim);
+        if !was_known {
             self.local_queue.retain(|waiting| *waiting != claim);
             self.remote_queue.retain(|waiting| *waiting != claim);
         }
@@ -114,9 +128,10 @@ mod tests {
     #[test]
     fn local_jobs_go_first() {
         let mut slots = Slots::new(2);
-        assert_eq!(slots.claim_remote(Claim(1)), Admission::Accepted);
-        assert_eq!(slots.claim_remote(Claim(2)), Admission::Accepted);
-        assert_eq!(slots.claim_remote(Claim(3)), Admission::Accepted);
+        for claim in [1, 2, 3] {
+            assert_eq!(slots.claim_remote(Claim(claim)), Admission::Accepted);
+            slots.ready(Claim(claim));
+        }
         assert_eq!(slots.granted(), claims(&[1, 2]));
         slots.claim_local(Claim(4));
         assert_eq!(slots.granted(), []);
@@ -131,11 +146,32 @@ mod tests {
     fn a_remote_job_beyond_the_queue_is_refused() {
         let mut slots = Slots::new(1);
         assert_eq!(slots.claim_remote(Claim(1)), Admission::Accepted);
+        slots.ready(Claim(1));
         assert_eq!(slots.granted(), claims(&[1]));
         assert_eq!(slots.claim_remote(Claim(2)), Admission::Accepted);
         assert_eq!(slots.claim_remote(Claim(3)), Admission::Busy);
         slots.release(Claim(2));
         assert_eq!(slots.claim_remote(Claim(3)), Admission::Accepted);
+    }
+
+    #[test]
+    fn who_is_ready_first_runs_first() {
+        let mut slots = Slots::new(1);
+        assert_eq!(slots.claim_remote(Claim(1)), Admission::Accepted);
+        assert_eq!(slots.claim_remote(Claim(2)), Admission::Accepted);
+        assert_eq!(slots.granted(), [], "their files are on their way");
+        assert_eq!(slots.claim_remote(Claim(3)), Admission::Busy);
+        slots.ready(Claim(2));
+        assert_eq!(slots.granted(), claims(&[2]));
+        slots.ready(Claim(1));
+        assert_eq!(slots.granted(), []);
+        slots.release(Claim(2));
+        assert_eq!(slots.granted(), claims(&[1]));
+        assert_eq!(slots.claim_remote(Claim(3)), Admission::Accepted);
+        slots.release(Claim(3));
+        slots.ready(Claim(3));
+        slots.release(Claim(1));
+        assert_eq!(slots.granted(), [], "one that went away");
     }
 
     #[test]

@@ -6,6 +6,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -24,7 +25,8 @@ use crate::config::Declined;
 use crate::dictionary::Named;
 use crate::id::{AbsPath, Bytes, Digest};
 use crate::include::Scan;
-use crate::message::{Call, Entry, EntryKind, Mode, Mtime};
+use crate::masquerade::file_name;
+use crate::message::{Call, Entry, EntryKind, Mode, Mtime, Standing};
 
 /// Where the text of a preprocessed job lies on the worker. Its own name is in its line markers.
 const TEXT_PLACE: &str = "/ice-preprocessed/text";
@@ -62,6 +64,8 @@ pub struct Inputs {
     pub entries: Vec<Named>,
     /// Where it may write.
     pub writable: Vec<AbsPath>,
+    /// What it finds where it writes.
+    pub standing: Vec<Standing>,
     /// A file that lies nowhere on this machine: the text of a preprocessed job, or what tells a
     /// compiler about this machine's processor.
     made: Option<(Digest, Arc<Vec<u8>>)>,
@@ -310,6 +314,7 @@ fn source(cwd: &AbsPath, plan: &Plan, scan: &Scan) -> io::Result<Inputs> {
         entries: entries.collect(),
         // The scanner was told of these directories and has listed the symlinks on the way.
         writable: canonical(cwd, plan, &mut Vec::new())?,
+        standing: standing(cwd, plan)?,
         made: None,
         asked: false,
         declined: None,
@@ -343,6 +348,7 @@ fn preprocessed(
         cwd: cwd.clone(),
         entries: entries.into_iter().map(named).collect(),
         writable,
+        standing: standing(cwd, plan)?,
         made: Some((digest, text)),
         asked,
         declined,
@@ -389,6 +395,33 @@ fn canonical(cwd: &AbsPath, plan: &Plan, on_the_way: &mut Vec<Entry>) -> io::Res
     writable.sort();
     writable.dedup();
     Ok(writable)
+}
+
+/// The files that are where the command writes its output and its dependency file.
+fn standing(cwd: &AbsPath, plan: &Plan) -> io::Result<Vec<Standing>> {
+    let mut standing: Vec<Standing> = Vec::new();
+    let places = plan.units.iter().flat_map(|unit| {
+        let dependencies = unit.dependencies.as_ref().map(|file| &file.path);
+        dependencies.into_iter().chain([&unit.output])
+    });
+    for place in places {
+        let name = file_name(place);
+        let directory = &place[..place.len() - name.len()];
+        let directory = spelling::resolve(cwd, directory, &mut Vec::new())?;
+        let path = directory.join(name).map_err(io::Error::other)?;
+        match std::fs::symlink_metadata(path.as_path()) {
+            Ok(found) if standing.iter().all(|other| other.path != path) => {
+                standing.push(Standing {
+                    path,
+                    mode: found.mode() & 0o777,
+                    is_empty: found.len() == 0,
+                });
+            }
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(standing)
 }
 
 /// A number for specs that is the same as long as they are: a project has one or two of them, and

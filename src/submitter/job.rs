@@ -22,7 +22,7 @@ use super::output;
 use super::placement::{Lease, Placement};
 use super::pool::Pool;
 use super::sources::Sources;
-use crate::args::{Family, Plan, Stage, Verdict};
+use crate::args::{Family, Plan, Verdict};
 use crate::config::Declined;
 use crate::id::{AbsPath, Bytes, Digest, JobId, RequestId};
 use crate::key::Credentials;
@@ -346,6 +346,7 @@ impl Submitter {
             // Clang asks a database of terminals, which is not part of a toolchain.
             terminal: call.terminal.filter(|_| plan.family == Family::Gcc),
             writable: inputs.writable.clone(),
+            standing: inputs.standing.clone(),
             fresh: Vec::new(),
             entries: Vec::new(),
         };
@@ -361,7 +362,6 @@ impl Submitter {
             entries: &inputs.entries,
             contents: &contents,
             manifest: &toolchain.manifest,
-            made_anew: made_anew(plan),
         };
         let address = lease.grant().address;
         let mut warm = self.pool.take(address).await?;
@@ -393,14 +393,6 @@ impl Contents for JobContents<'_> {
                 .map(|path| Content::File(path.into()))
         })
     }
-}
-
-/// The names of the files that the compiler makes anew: an assembler and clang do not write over what
-/// is there.
-fn made_anew(plan: &Plan) -> Vec<&[u8]> {
-    let anew = plan.stage == Stage::Object || plan.family == Family::Clang;
-    let outputs = plan.units.iter().map(|unit| file_name(&unit.output));
-    outputs.filter(|_| anew).collect()
 }
 
 fn want(call: &Call, plan: &Plan, toolchain: &Toolchain, course: &Course) -> Want {

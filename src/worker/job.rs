@@ -1,4 +1,4 @@
-//! One job, top to bottom: a slot, the toolchain, the files, the sandbox, what was written.
+//! One job, top to bottom: room, the toolchain, the files, a slot, the sandbox, what was written.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -31,16 +31,23 @@ const WRITABLE_MAX: usize = 64;
 /// Arguments and variables of a job, at most.
 const WORDS_MAX: usize = 100_000;
 
-/// A slot on its way; none when the queue is full.
-pub type Slot<'a> = Pin<Box<dyn Future<Output = Option<Box<dyn Send>>> + Send + 'a>>;
+/// Something that will come; none when it never will.
+pub type Promise<'a, T> = Pin<Box<dyn Future<Output = Option<T>> + Send + 'a>>;
 
-/// Whatever lends a slot to a remote job, for as long as the box lives.
+/// Whatever lends slots to remote jobs.
 pub trait Admission: Send + Sync {
-    /// A slot, after a wait in a short queue; none when that is full.
-    fn slot(&self) -> Slot<'_>;
+    /// Room for a job beside those that run and those that wait; none at once where there is none.
+    fn room(&self) -> Promise<'_, Box<dyn Room>>;
 
     /// These toolchains are in the store now, and these no longer.
     fn toolchains(&self, added: Vec<Digest>, removed: Vec<Digest>);
+}
+
+/// Room for a job that may be made ready here, and is not yet to be run. It goes when it is dropped.
+pub trait Room: Send {
+    /// A slot, when it is this job's turn among those that are ready. It is held as long as this
+    /// lives. None when this daemon is about to end.
+    fn slot(&mut self) -> Promise<'_, ()>;
 }
 
 /// What all jobs of this machine share.
@@ -101,14 +108,19 @@ pub async fn run(
         .tenancies
         .as_ref()
         .map_err(|why| Failed::new(Failure::NoRemote, why.clone()))?;
-    let slot = conversation
-        .unless_cancelled(worker.admission.slot())
+    let busy = |what| move || Failed::new(Failure::Busy, what);
+    let room = conversation
+        .unless_cancelled(worker.admission.room())
         .await?;
-    let _slot =
-        slot.ok_or_else(|| Failed::new(Failure::Busy, "all slots and the queue are full"))?;
+    let mut room = room.ok_or_else(busy("all slots and the queue are full"))?;
+    // What is missing travels before the job asks for its turn, so that no slot is idle for the
+    // length of a transfer. Until it has a slot, a job has neither a tree nor a process.
     let placed = toolchain(worker, spec.toolchain, conversation).await?;
-    let began = Instant::now();
     let tenancy = tenancies.enter(spec.tenant, placed).await?;
+    materialise(worker, &tenancy, &entries, conversation).await?;
+    let turn = conversation.unless_cancelled(room.slot()).await?;
+    turn.ok_or_else(busy("the daemon is about to end"))?;
+    let began = Instant::now();
     let occupied = occupy(worker, &tenancy, &spec, &entries, conversation).await?;
     compile(worker, &tenancy, spec, &occupied, conversation, began).await
 }
@@ -127,7 +139,12 @@ async fn occupy(
     for _ in 0..OCCUPY_TRIES {
         materialise(worker, tenancy, entries, conversation).await?;
         match tenancy
-            .occupy(entries.to_vec(), spec.writable.clone(), spec.cwd.clone())
+            .occupy(
+                entries.to_vec(),
+                spec.writable.clone(),
+                spec.standing.clone(),
+                spec.cwd.clone(),
+            )
             .await
         {
             Err(TreeError::Missing(_)) => {}
@@ -423,6 +440,7 @@ async fn compile(
                 let content = occupied.open(&path).map_err(from_tree)?;
                 send_file(conversation, path, mode, size, content).await?;
             }
+            WrittenKind::Removed => conversation.say(FromWorker::Removed(path)).await,
             WrittenKind::Directory => {
                 conversation
                     .say(FromWorker::Made { path, target: None })
