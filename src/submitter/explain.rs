@@ -111,7 +111,7 @@ pub async fn explain(
         return Err(because("toolchain-place", sentence));
     }
     let mut unless = Vec::new();
-    if Locales::default().of(call).await == Locale::Foreign {
+    if Locales::default().of(call, plan.family).await == Locale::Foreign {
         unless.push("the compiler prints something: its language is spoken only here");
     }
     if call.terminal.is_some() && plan.family == Family::Clang {

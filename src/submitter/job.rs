@@ -26,7 +26,6 @@ use crate::args::{Family, Plan, Verdict};
 use crate::config::Declined;
 use crate::id::{AbsPath, Bytes, Digest, JobId, RequestId};
 use crate::key::Credentials;
-use crate::masquerade::file_name;
 use crate::message::{
     Answer, Call, CallKind, JobSpec, Mode, Outcome, OwnNode, PROTOCOL, Report, Want,
 };
@@ -231,7 +230,7 @@ impl Submitter {
             Some(_) => Compiler::Archived,
             None => Compiler::Installed(toolchain.digest),
         };
-        let locale = self.locales.of(call).await;
+        let locale = self.locales.of(call, plan.family).await;
         let mut course = Course::default();
         let mut inputs: Option<Inputs> = None;
         let mut misses = Misses::default();
@@ -326,7 +325,7 @@ impl Submitter {
     ) -> Result<Delivered, Undelivered> {
         let toolchain = &located.toolchain;
         let language = match locale {
-            Locale::Like(value) => Some(value),
+            Locale::Like(value) | Locale::ButForErrors(value) => Some(value),
             Locale::AsItIs | Locale::Foreign => None,
         };
         let spec = JobSpec {
