@@ -280,6 +280,11 @@ pub async fn prepare(
             Err(reason) => declined = Some(reason),
         }
     }
+    // Text knows nothing of precompiled headers, nor of the warnings about them.
+    let precompiled = args::Cause::PrecompiledHeader.word();
+    if let Some(reason) = declined.take_if(|(word, _)| word == precompiled) {
+        return Err(reason);
+    }
     if let Some(native) = &plan.native {
         return Err(native_cpu(native, "only source jobs say what it is"));
     }
