@@ -19,12 +19,12 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use smol::future::FutureExt;
 use smol::io::{AsyncReadExt, AsyncWriteExt};
-use smol::{Async, Timer};
 use snow::StatelessTransportState;
 
 use crate::frame::{self, Decoder, FrameError};
 use crate::key::{Credentials, Fingerprint};
 use crate::message::{MESSAGE_BYTES_MAX, PROTOCOL};
+use crate::reactor::{Async, Timer};
 
 const MAGIC: [u8; 4] = *b"ICE\0";
 const PREAMBLE_BYTES: usize = 11;
@@ -441,7 +441,7 @@ mod tests {
         Result<Connection, ConnectionError>,
         Result<Connection, ConnectionError>,
     ) {
-        smol::block_on(async {
+        crate::executor::block_on(async {
             let listener = Async::<TcpListener>::bind(([127, 0, 0, 1], 0)).unwrap();
             let address = listener.get_ref().local_addr().unwrap();
             let limit = Duration::from_secs(10);
@@ -468,7 +468,7 @@ mod tests {
                 200_000,
                 1_000_000,
             ];
-            smol::block_on(async {
+            crate::executor::block_on(async {
                 let send = async {
                     for size in sizes {
                         sender.send(&"x".repeat(size)).await.unwrap();
@@ -505,7 +505,7 @@ mod tests {
         let (a, b) = pair(&credentials, &credentials);
         let (mut sender, _keep) = a.unwrap().split();
         let (_sender, mut receiver) = b.unwrap().split();
-        smol::block_on(async {
+        crate::executor::block_on(async {
             for round in 0..50u32 {
                 // Polled once and dropped, before and while data arrives.
                 let _ = smol::future::poll_once(receiver.receive::<Vec<u32>>()).await;
@@ -522,7 +522,7 @@ mod tests {
 
     #[test]
     fn garbage_is_refused() {
-        smol::block_on(async {
+        crate::executor::block_on(async {
             let listener = Async::<TcpListener>::bind(([127, 0, 0, 1], 0)).unwrap();
             let address = listener.get_ref().local_addr().unwrap();
             for bytes in [

@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{AbsPath, Bytes, Digest, JobId, LeaseId, NodeId, RequestId};
+use crate::id::{AbsPath, Bytes, Digest, JobId, LeaseId, NodeId, RequestId, SchedulerId, Term};
 
 /// The version of all that follows. Both ends of a connection must have the same.
 pub const PROTOCOL: u16 = 1;
@@ -394,6 +394,14 @@ pub enum ToScheduler {
         /// What came of it.
         outcome: Outcome,
     },
+    /// From now on the node has so many slots, and takes remote jobs or not, for this reason: as in its
+    /// login. What runs goes on.
+    Capacity {
+        /// As [`Login::slots`].
+        slots: u32,
+        /// As [`Login::no_remote`].
+        no_remote: Option<String>,
+    },
     /// These toolchains are in the node's store now, and these no longer.
     Toolchains {
         /// New ones.
@@ -508,6 +516,12 @@ pub enum FromScheduler {
     },
     /// The login is refused, and why; the connection ends.
     Refused(String),
+    /// This scheduler stands by, and the master is there; the connection ends. Also the answer to
+    /// [`ToScheduler::Status`].
+    Elsewhere(SocketAddr),
+    /// The schedulers that stand by, those first that would follow first: after the welcome, and when they
+    /// change. The address of one beside the master may be a loopback address.
+    Standbys(Vec<SocketAddr>),
     /// A slot.
     Grant(Grant),
     /// There is and will be no slot for this request on the present nodes: compile locally.
@@ -572,6 +586,57 @@ pub struct NodeStatus {
     pub no_remote: Option<String>,
     /// One-minute load average, times 1000.
     pub load_milli: u32,
+}
+
+// ---------------------------------------------------------------------------------------------
+// Between schedulers, and from who looks for one: datagrams, see [`crate::discover`]
+
+/// What is asked and answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Datagram {
+    /// Which schedulers are there?
+    Question {
+        /// To be repeated in the answer.
+        nonce: Nonce,
+        /// What the one who asks is, if it is a scheduler. Anybody may have recorded it.
+        asker: Option<Claim>,
+    },
+    /// This one is.
+    Answer {
+        /// The question's.
+        nonce: Nonce,
+        /// What it is.
+        claim: Claim,
+    },
+}
+
+/// Makes an answer belong to its question.
+pub type Nonce = [u8; 16];
+
+/// What a scheduler says of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claim {
+    /// Who it is.
+    pub id: SchedulerId,
+    /// When it started, in milliseconds since 1970 by its own clock.
+    pub started_ms: u64,
+    /// The latest term that it knows; when it is the master, its own.
+    pub term: Term,
+    /// What it is.
+    pub office: Office,
+    /// Where it takes TCP connections.
+    pub port: u16,
+}
+
+/// What a scheduler is among the schedulers of its cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Office {
+    /// It does not know yet who the master is, or no longer.
+    Looking,
+    /// It knows the master, and waits for its end.
+    Standby,
+    /// It places the jobs.
+    Master,
 }
 
 // ---------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use ice::frame;
-use ice::id::{AbsPath, Bytes, Digest, JobId, LeaseId, NodeId, RequestId};
+use ice::id::{AbsPath, Bytes, Digest, JobId, LeaseId, NodeId, RequestId, SchedulerId, Term};
 use ice::message::*;
 use serde::Serialize;
 
@@ -268,6 +268,13 @@ fn messages() -> Vec<String> {
                 removed: vec![],
             },
         ),
+        line(
+            "ToScheduler::Capacity",
+            &ToScheduler::Capacity {
+                slots: 4,
+                no_remote: Some("why".to_owned()),
+            },
+        ),
         line("ToScheduler::Status", &ToScheduler::Status),
         line(
             "FromScheduler::Welcome",
@@ -287,6 +294,14 @@ fn messages() -> Vec<String> {
                 request: RequestId(5),
                 why: "why".to_owned(),
             },
+        ),
+        line(
+            "FromScheduler::Elsewhere",
+            &FromScheduler::Elsewhere(SocketAddr::from(([10, 0, 0, 2], 8765))),
+        ),
+        line(
+            "FromScheduler::Standbys",
+            &FromScheduler::Standbys(vec![SocketAddr::from(([10, 0, 0, 2], 8765))]),
         ),
         line("FromScheduler::Alive", &FromScheduler::Alive),
         line(
@@ -316,5 +331,25 @@ fn messages() -> Vec<String> {
             },
         ),
         line("FromNode::LocalSlot", &FromNode::LocalSlot(RequestId(5))),
+        line(
+            "Datagram::Question",
+            &Datagram::Question {
+                nonce: [9; 16],
+                asker: None,
+            },
+        ),
+        line(
+            "Datagram::Answer",
+            &Datagram::Answer {
+                nonce: [9; 16],
+                claim: Claim {
+                    id: SchedulerId(1),
+                    started_ms: 2,
+                    term: Term(3),
+                    office: Office::Master,
+                    port: 8765,
+                },
+            },
+        ),
     ]
 }

@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::ffi::OsStr;
 use std::io::{self, Read, Write};
-use std::net::{Ipv6Addr, SocketAddr};
+use std::net::Ipv6Addr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -16,19 +16,19 @@ use nix::unistd::{Pid, daemon, getppid};
 use super::options::{Ice, Word};
 use super::resolve::World;
 use super::settings::Settings;
-use super::{explain, in_force, log_output, run, symlinks};
+use super::{entry, explain, in_force, log_output, run, symlinks};
 use crate::client::{self, Invocation, Variables};
 use crate::config::{
     BuildNativeConfig, KeyAction, KeyConfig, ProcessConfig, SchedulerConfig, StatusConfig,
 };
-use crate::daemon::link::{SCHEDULER_PORT, host_and_port};
+use crate::daemon::process::Reload;
 use crate::id::Bytes;
 use crate::key::{ClusterKey, Credentials, KeyError};
 use crate::masquerade::{self, Language};
 use crate::message::CallKind;
 use crate::scheduler::ServerConfig;
 use crate::toolchain::archive::{self, Compression};
-use crate::{daemon, discover, executor, names, sandbox, scheduler, signal, status};
+use crate::{daemon, executor, sandbox, scheduler, signal, status, sys, whereabouts};
 
 /// What a role returns: it has said all it has to say, or this is to be said.
 type Done = Result<(), Failure>;
@@ -39,7 +39,12 @@ type Failure = Box<dyn Error + Send + Sync>;
 const DISCOVERY_WAIT: Duration = Duration::from_secs(2);
 
 /// Runs what was asked for and returns the exit status.
-pub(super) fn dispatch(ice: Ice, world: &World, settings: &Settings) -> Result<u8, Failure> {
+pub(super) fn dispatch(
+    ice: Ice,
+    world: &World,
+    settings: &Settings,
+    argv: &[Bytes],
+) -> Result<u8, Failure> {
     match ice.word {
         Word::Scheduler(options) => {
             let config = world.scheduler(options)?;
@@ -49,7 +54,7 @@ pub(super) fn dispatch(ice: Ice, world: &World, settings: &Settings) -> Result<u
         Word::Daemon(options) => {
             let config = world.daemon(options)?;
             settle(&config.process)?;
-            daemon::run(config)?;
+            daemon::run(config, reload(argv, world))?;
         }
         Word::Status(options) => status(world.status(options)?)?,
         Word::BuildNative(options) => {
@@ -117,15 +122,48 @@ fn settle(process: &ProcessConfig) -> Done {
     Ok(())
 }
 
+/// Reads the configuration of a daemon anew, from the same command line and from files that may have changed.
+fn reload(argv: &[Bytes], world: &World) -> Reload {
+    let (argv, world) = (argv.to_vec(), world.clone());
+    Box::new(move || {
+        let settings = Settings::read(&world.config_files())?;
+        match entry::parse(&argv, &world, &settings)?.word {
+            Word::Daemon(options) => Ok(world.daemon(options)?),
+            _ => Err("the command line is not a daemon's".into()),
+        }
+    })
+}
+
 fn scheduler(config: SchedulerConfig) -> Done {
     let credentials = Credentials::of(&config.cluster, true)?;
+    // Its configuration is not read anew, and the log file begins anew by itself.
+    let _hangups = signal::hangups()?;
     let stops = signal::stops()?;
+    // Each node and each stranger is a descriptor.
+    daemon::process::prepare();
+    let bind = match &config.interface {
+        None => Ipv6Addr::UNSPECIFIED.into(),
+        Some(name) => {
+            sys::interface_address(name).map_err(|error| format!("interface {name}: {error}"))?
+        }
+    };
+    let mut others = Vec::new();
+    for other in &config.others {
+        let (host, port) = whereabouts::host_and_port(other)
+            .filter(|(host, _)| !host.is_empty())
+            .ok_or_else(|| format!("{other:?} is no HOST and no HOST:PORT"))?;
+        others.push((host.to_owned(), port));
+    }
     executor::block_on(scheduler::serve(
         ServerConfig {
             port: config.port,
             netname: config.cluster.netname,
             credentials,
-            bind: Ipv6Addr::UNSPECIFIED.into(),
+            bind,
+            others,
+            is_persistent: config.persistent,
+            control: Some(config.control),
+            alone: config.alone,
         },
         async {
             let _ = stops.recv().await;
@@ -138,37 +176,18 @@ fn status(config: StatusConfig) -> Done {
     let credentials = Credentials::of(&config.cluster, false)?;
     let netname = config.cluster.netname;
     let text = executor::block_on(async {
-        let address = find_scheduler(config.scheduler, &credentials, &netname).await?;
-        status::status(address, &credentials, config.json)
+        let names = &config.schedulers;
+        let addresses = whereabouts::locate(names, &credentials, &netname, DISCOVERY_WAIT).await;
+        let addresses = addresses.map_err(|why| {
+            format!("{why}: start `ice scheduler`, or name its machine with --scheduler")
+        })?;
+        status::status(&addresses, &credentials, config.json)
             .await
             .map_err(Failure::from)
     })?;
     // Whoever pipes it to `head` has seen what he wanted.
     let _ = io::stdout().write_all(text.as_bytes());
     Ok(())
-}
-
-/// The scheduler that is named, or the one that answers.
-async fn find_scheduler(
-    named: Option<String>,
-    credentials: &Credentials,
-    netname: &str,
-) -> Result<SocketAddr, Failure> {
-    let Some(named) = named else {
-        let key = credentials.datagram_key();
-        let found = discover::find(&key, netname, SCHEDULER_PORT, DISCOVERY_WAIT).await?;
-        return found.into_iter().next().ok_or_else(|| {
-            format!(
-                "no scheduler of {netname:?} answers on UDP port {SCHEDULER_PORT} within {DISCOVERY_WAIT:?}: \
-                 start `ice scheduler`, or name its machine with --scheduler"
-            )
-            .into()
-        });
-    };
-    let (host, port) =
-        host_and_port(&named).ok_or_else(|| format!("{named:?} is no HOST and no HOST:PORT"))?;
-    let addresses = names::host(host, port)?;
-    Ok(addresses[0])
 }
 
 fn build_native(config: BuildNativeConfig, world: &World) -> Done {

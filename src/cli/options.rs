@@ -3,6 +3,7 @@
 //! Nothing is decided here: [`super::resolve`] adds the environment and the defaults.
 
 use std::ffi::OsString;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand};
@@ -79,6 +80,27 @@ pub(super) struct SchedulerOptions {
     /// TCP and UDP port; the text control is on the next one.
     #[arg(short, long, value_name = "PORT", default_value_t = 8765)]
     pub(super) port: u16,
+    /// Take connections on this interface only.
+    #[arg(short, long, value_name = "INTERFACE")]
+    pub(super) interface: Option<String>,
+    /// Other schedulers that broadcasts don't reach; this one may be among them.
+    #[arg(
+        short,
+        long,
+        value_name = "HOST[:PORT],...",
+        alias = "scheduler-host",
+        value_delimiter = ','
+    )]
+    pub(super) scheduler: Vec<String>,
+    /// Serve whoever connects, even when another scheduler is the master.
+    #[arg(short = 'r', long)]
+    pub(super) persistent_client_connection: bool,
+    /// Where the text control listens; 0.0.0.0 or :: for everybody.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
+    pub(super) control_address: IpAddr,
+    /// There is no other scheduler and nobody looks for this one.
+    #[arg(long, hide = true)]
+    pub(super) alone: bool,
     #[command(flatten)]
     pub(super) cluster: ClusterOptions,
     #[command(flatten)]
@@ -90,9 +112,15 @@ pub(super) struct DaemonOptions {
     /// Compiles at a time; 0 only submits. Otherwise as many as there are processors.
     #[arg(short, long, value_name = "N", alias = "max-processes")]
     pub(super) max_jobs: Option<u32>,
-    /// The scheduler; otherwise it is looked for in the network.
-    #[arg(short, long, value_name = "HOST[:PORT]", alias = "scheduler-host")]
-    pub(super) scheduler: Option<String>,
+    /// The schedulers; otherwise they are looked for in the network.
+    #[arg(
+        short,
+        long,
+        value_name = "HOST[:PORT],...",
+        alias = "scheduler-host",
+        value_delimiter = ','
+    )]
+    pub(super) scheduler: Vec<String>,
     /// The node's name; otherwise the machine's.
     #[arg(short = 'N', long, value_name = "NAME")]
     pub(super) name: Option<String>,
@@ -135,9 +163,9 @@ pub(super) struct DaemonOptions {
 
 #[derive(Debug, Args)]
 pub(super) struct StatusOptions {
-    /// The scheduler; otherwise it is looked for in the network.
-    #[arg(short, long, value_name = "HOST[:PORT]")]
-    pub(super) scheduler: Option<String>,
+    /// The schedulers; otherwise they are looked for in the network.
+    #[arg(short, long, value_name = "HOST[:PORT],...", value_delimiter = ',')]
+    pub(super) scheduler: Vec<String>,
     /// Print one JSON object.
     #[arg(long)]
     pub(super) json: bool,
@@ -292,7 +320,9 @@ mod tests {
             "ice daemon -m 4 -s host:1 -N me -p 2 -i eth0 -n net -b /x --cache-limit 256 \
              --no-remote --nice 7 -u me -l f -d -vvv",
             "ice daemon --max-processes 4 --scheduler-host h --env-basedir /x --user-uid me",
-            "ice scheduler -p 8765 -n net -l f -d -vv",
+            "ice daemon -s a,b:2 -s c",
+            "ice scheduler -p 8765 -n net -l f -d -vv -i eth0 -r",
+            "ice scheduler --persistent-client-connection -s a,b --control-address ::1",
             "ice run -- make -j4",
             "ice run make -j4",
         ] {

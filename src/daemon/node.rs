@@ -33,6 +33,12 @@ enum Event {
         removed: Vec<Digest>,
     },
     Link(LinkEvent),
+    /// So many slots from now on.
+    Resize(u32),
+    /// No more jobs of others.
+    Drain,
+    /// Somebody waits until no job of others runs and no submitter is connected, but for so many.
+    WhenIdle(usize, Sender<()>),
     /// The pause after the last word on the state is over.
     TellState,
     /// The load, times 1000, and the available memory in MiB.
@@ -84,6 +90,8 @@ impl Node {
         };
         let dispatcher = Dispatcher {
             slots: Slots::new(slots),
+            is_draining: false,
+            waiting_for_idle: Vec::new(),
             link,
             ports: BTreeMap::new(),
             requests: BTreeMap::new(),
@@ -116,7 +124,7 @@ impl Node {
                 {
                     return;
                 }
-                smol::Timer::after(PRESSURE_EVERY).await;
+                crate::reactor::Timer::after(PRESSURE_EVERY).await;
             }
         };
         let run = async move {
@@ -156,6 +164,24 @@ impl Node {
         room.answers.recv().await.ok()?.then_some(room)
     }
 
+    /// From now on this node has so many slots.
+    pub fn resize(&self, slots: u32) {
+        let _ = self.events.try_send(Event::Resize(slots));
+    }
+
+    /// From now on no job of others is taken, and the scheduler knows it.
+    pub fn drain(&self) {
+        let _ = self.events.try_send(Event::Drain);
+    }
+
+    /// Waits until no job of others runs, and no more than `submitters` are connected.
+    pub async fn idle(&self, submitters: usize) {
+        let (sender, idle) = channel::bounded(1);
+        let _ = self.events.try_send(Event::WhenIdle(submitters, sender));
+        // A dispatcher that is gone has nothing to do.
+        let _ = idle.recv().await;
+    }
+
     /// Tells the scheduler which toolchains came and went.
     pub fn toolchains(&self, added: Vec<Digest>, removed: Vec<Digest>) {
         let _ = self.events.try_send(Event::Toolchains { added, removed });
@@ -174,6 +200,9 @@ const STATE_PAUSE: Duration = Duration::from_millis(100);
 
 struct Dispatcher {
     slots: Slots,
+    is_draining: bool,
+    /// They want to know when no job of others runs and no more submitters than this are connected.
+    waiting_for_idle: Vec<(usize, Sender<()>)>,
     link: Sender<LinkCommand>,
     ports: BTreeMap<Port, Sender<FromNode>>,
     /// Wants at the scheduler, by the number under which the scheduler knows them.
@@ -204,6 +233,7 @@ impl Dispatcher {
             self.on_event(event);
             self.grant();
             self.tell_state();
+            self.tell_idle();
         }
     }
 
@@ -214,6 +244,18 @@ impl Dispatcher {
             }
             Event::From(port, message) => self.on_submitter(port, message),
             Event::Closed(port) => self.on_closed(port),
+            Event::Resize(slots) => {
+                self.slots.resize(slots);
+                self.tell_link(LinkCommand::Slots(slots));
+            }
+            Event::Drain => {
+                self.is_draining = true;
+                self.tell_link(LinkCommand::NoRemote("it is about to end".to_owned()));
+            }
+            Event::WhenIdle(submitters, sender) => self.waiting_for_idle.push((submitters, sender)),
+            Event::Claim(_, sender) if self.is_draining => {
+                let _ = sender.try_send(false);
+            }
             Event::Claim(claim, sender) => match self.slots.claim_remote(claim) {
                 Admission::Accepted => {
                     let _ = sender.try_send(true);
@@ -395,12 +437,25 @@ impl Dispatcher {
         self.telling = true;
         let events = self.events.clone();
         executor::spawn(async move {
-            smol::Timer::after(STATE_PAUSE).await;
+            crate::reactor::Timer::after(STATE_PAUSE).await;
             let _ = events.try_send(Event::TellState);
         })
         .detach();
         self.told = state.clone();
         self.tell_link(LinkCommand::State(state));
+    }
+
+    fn tell_idle(&mut self) {
+        let submitters = self.ports.len();
+        if self.slots.remote_jobs() == 0 && self.remote.is_empty() {
+            self.waiting_for_idle.retain(|(allowed, sender)| {
+                let waits = submitters > *allowed;
+                if !waits {
+                    let _ = sender.try_send(());
+                }
+                waits
+            });
+        }
     }
 
     fn state(&self) -> NodeState {

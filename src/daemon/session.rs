@@ -1,13 +1,14 @@
 //! The node's side of its connection to the scheduler, as a state machine.
 //!
 //! Decides when to connect, what to say after a login, when a scheduler is silent for too long, and
-//! what becomes of requests when there is none: each is answered at once, so that the work is done on this
-//! machine. Knows no socket and no clock; [`super::link`] has them.
+//! what becomes of requests when there is none. After the end of one, requests wait a moment for the one that
+//! takes over, and are made again there. Without a hope for one each is answered at once, so that the
+//! work is done on this machine. Knows no socket and no clock; [`super::link`] has them.
 //!
 //! Leases belong to the connection on which they were granted. What is returned later is swallowed here:
 //! to another scheduler the number would mean somebody else's lease.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::id::{Digest, LeaseId, NodeId, RequestId, Time};
@@ -37,6 +38,10 @@ pub enum LinkCommand {
         /// Evicted ones.
         removed: Vec<Digest>,
     },
+    /// From now on the node has so many slots, remote and local together.
+    Slots(u32),
+    /// From now on it takes no remote jobs, for this reason.
+    NoRemote(String),
     /// The state of this node, now.
     State(NodeState),
 }
@@ -107,6 +112,10 @@ const PAUSE_FIRST: Duration = Duration::from_millis(500);
 const PAUSE_LONGEST: Duration = Duration::from_secs(3);
 /// A connection that lasted for less does not earn an immediate second.
 const SHORT: Duration = Duration::from_secs(1);
+/// So long requests wait for another scheduler when theirs is gone.
+const PATIENCE: Duration = Duration::from_millis(2500);
+/// Schedulers that stand by may send us on in turn, at most so many times; then we pause.
+const HOPS_MAX: u32 = 5;
 /// A tick that comes so much too late says that this process was stopped, not the scheduler.
 const LATENESS: Duration = Duration::from_millis(500);
 /// Requests without an answer, at most; more are denied.
@@ -121,8 +130,12 @@ pub struct Session {
     toolchains: BTreeSet<Digest>,
     state: NodeState,
     phase: Phase,
-    pending: BTreeSet<RequestId>,
+    pending: BTreeMap<RequestId, Want>,
     leases: BTreeSet<LeaseId>,
+    /// Until then requests wait for a scheduler.
+    patience: Option<Time>,
+    /// How many schedulers have sent us on since the last welcome.
+    hops: u32,
     pause: Duration,
     /// Why there is no scheduler, for whoever asks now.
     why: String,
@@ -155,8 +168,10 @@ impl Session {
             login,
             state: NodeState::default(),
             phase: Phase::Resting { until: Time(0) },
-            pending: BTreeSet::new(),
+            pending: BTreeMap::new(),
             leases: BTreeSet::new(),
+            patience: None,
+            hops: 0,
             pause: PAUSE_FIRST,
             why: "not found yet".into(),
             outputs: Vec::new(),
@@ -177,7 +192,7 @@ impl Session {
 
     /// When the next [`Input::Tick`] is due, if nothing else happens.
     pub fn next_wake(&self) -> Option<Time> {
-        match self.phase {
+        let wake = match self.phase {
             Phase::Resting { until } => Some(until),
             Phase::Connecting => None,
             Phase::Greeting { since } => Some(since.after(WELCOME_TIMEOUT)),
@@ -187,13 +202,17 @@ impl Session {
                 changed,
                 ..
             } => Some(report_due(reported, changed).min(heard.after(SILENCE))),
+        };
+        match (wake, self.patience) {
+            (Some(wake), Some(patience)) => Some(wake.min(patience)),
+            (wake, patience) => wake.or(patience),
         }
     }
 
     fn command(&mut self, command: LinkCommand, now: Time) {
         let is_up = matches!(self.phase, Phase::Up { .. });
         match command {
-            LinkCommand::Want(want) if !is_up => {
+            LinkCommand::Want(want) if !is_up && self.patience.is_none() => {
                 let why = format!("no scheduler: {}", self.why);
                 self.deny(want.request, why);
             }
@@ -201,11 +220,13 @@ impl Session {
                 self.deny(want.request, "too many requests wait".into());
             }
             LinkCommand::Want(want) => {
-                self.pending.insert(want.request);
-                self.send(ToScheduler::Want(want));
+                self.pending.insert(want.request, want.clone());
+                if is_up {
+                    self.send(ToScheduler::Want(want));
+                }
             }
             LinkCommand::Withdraw(request) => {
-                if self.pending.remove(&request) {
+                if self.pending.remove(&request).is_some() && is_up {
                     self.send(ToScheduler::Withdraw(request));
                 }
             }
@@ -215,6 +236,14 @@ impl Session {
                 }
             }
             LinkCommand::Toolchains { added, removed } => self.take_toolchains(added, removed),
+            LinkCommand::Slots(slots) => {
+                self.login.slots = slots;
+                self.tell_capacity();
+            }
+            LinkCommand::NoRemote(why) => {
+                self.login.no_remote = Some(why);
+                self.tell_capacity();
+            }
             LinkCommand::State(state) => {
                 let differs = state != self.state;
                 self.state = state;
@@ -228,6 +257,15 @@ impl Session {
                     }
                 }
             }
+        }
+    }
+
+    fn tell_capacity(&mut self) {
+        if matches!(self.phase, Phase::Up { .. }) {
+            self.send(ToScheduler::Capacity {
+                slots: self.login.slots,
+                no_remote: self.login.no_remote.clone(),
+            });
         }
     }
 
@@ -267,15 +305,35 @@ impl Session {
                     reported: now,
                     changed: false,
                 };
+                self.patience = None;
+                self.hops = 0;
                 self.tell(LinkEvent::Up { node, name });
                 self.report(now);
+                // What the one before did not answer. The numbers of its nodes mean nothing here.
+                for mut want in self.pending.values().cloned().collect::<Vec<_>>() {
+                    want.except.clear();
+                    self.send(ToScheduler::Want(want));
+                }
+            }
+            (Phase::Greeting { .. }, FromScheduler::Elsewhere(_)) if self.hops < HOPS_MAX => {
+                self.hops += 1;
+                self.phase = Phase::Connecting;
+                self.outputs.extend([Output::Disconnect, Output::Connect]);
+            }
+            (_, FromScheduler::Elsewhere(at)) => {
+                let is_up = matches!(self.phase, Phase::Up { .. });
+                self.give_up(format!("it stands by for the one at {at}"), now);
+                if is_up {
+                    // However short it was, there is another one to connect to.
+                    self.phase = Phase::Resting { until: now };
+                }
             }
             (Phase::Greeting { .. }, FromScheduler::Refused(why)) => {
                 self.pause = PAUSE_LONGEST;
                 self.give_up(format!("the scheduler refuses this node: {why}"), now);
             }
             (Phase::Up { .. }, FromScheduler::Grant(grant)) => {
-                if self.pending.remove(&grant.request) {
+                if self.pending.remove(&grant.request).is_some() {
                     self.leases.insert(grant.lease);
                     self.tell(LinkEvent::Grant(grant));
                 } else {
@@ -287,7 +345,7 @@ impl Session {
                 }
             }
             (Phase::Up { .. }, FromScheduler::Deny { request, why }) => {
-                if self.pending.remove(&request) {
+                if self.pending.remove(&request).is_some() {
                     self.deny(request, why);
                 }
             }
@@ -300,6 +358,10 @@ impl Session {
     }
 
     fn tick(&mut self, now: Time) {
+        if self.patience.is_some_and(|until| until <= now) {
+            self.patience = None;
+            self.deny_all();
+        }
         match self.phase {
             Phase::Resting { until } if until <= now => {
                 self.phase = Phase::Connecting;
@@ -375,9 +437,16 @@ impl Session {
         }
         self.why = why;
         self.leases.clear();
-        let reason = format!("no scheduler: {}", self.why);
-        for request in std::mem::take(&mut self.pending) {
-            self.deny(request, reason.clone());
+        if was_up {
+            self.patience = Some(now.after(PATIENCE));
+        }
+    }
+
+    /// Nobody will answer these.
+    fn deny_all(&mut self) {
+        let why = format!("no scheduler: {}", self.why);
+        for request in std::mem::take(&mut self.pending).into_keys() {
+            self.deny(request, why.clone());
         }
     }
 
@@ -547,6 +616,30 @@ mod tests {
     }
 
     #[test]
+    fn a_change_of_capacity_is_told_at_once_and_to_the_next_scheduler() {
+        let mut story = Story::up();
+        let told = |no_remote: Option<&str>| {
+            let no_remote = no_remote.map(str::to_owned);
+            vec![Output::Send(ToScheduler::Capacity {
+                slots: 7,
+                no_remote,
+            })]
+        };
+        assert_eq!(story.command(LinkCommand::Slots(7)), told(None));
+        let command = LinkCommand::NoRemote("it rests".to_owned());
+        assert_eq!(story.command(command), told(Some("it rests")));
+        let _ = story.input(Input::Lost("it ended".into()));
+        let _ = story.wake();
+        match &story.input(Input::Connected)[..] {
+            [Output::Send(ToScheduler::Login(login))] => {
+                assert_eq!(login.slots, 7);
+                assert_eq!(login.no_remote.as_deref(), Some("it rests"));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
     fn without_a_scheduler_requests_are_denied_at_once() {
         let mut story = Story::new();
         assert_eq!(denied(&story.command(want(1))), [1]);
@@ -562,7 +655,7 @@ mod tests {
     }
 
     #[test]
-    fn when_the_scheduler_goes_pending_requests_are_denied_and_leases_are_void() {
+    fn when_the_scheduler_goes_leases_are_void_and_requests_wait_for_another_in_vain() {
         let mut story = Story::up();
         for request in 1..=3 {
             let _ = story.command(want(request));
@@ -572,13 +665,69 @@ mod tests {
         story.pass_ms(5000);
         let outputs = story.input(Input::Lost("it ended".into()));
         let down = Output::Tell(LinkEvent::Down("it ended".into()));
-        assert_eq!(outputs[0], down);
-        assert_eq!(denied(&outputs), [2, 3]);
-        // The next scheduler may use number 71 for another's lease.
+        assert_eq!(outputs, [down]);
+        // Another may use number 71 for another's lease.
+        assert_eq!(story.command(unused(71)), []);
+        assert_eq!(story.command(want(4)), []);
+        let mut waited = 0;
+        loop {
+            let (passed, outputs) = story.wake();
+            waited += passed;
+            if outputs == [Output::Connect] {
+                let _ = story.input(Input::Lost("refused".into()));
+                continue;
+            }
+            assert_eq!(denied(&outputs), [2, 3, 4]);
+            break;
+        }
+        assert_eq!(waited, PATIENCE.as_millis());
+        assert_eq!(denied(&story.command(want(5))), [5], "at once from now on");
+    }
+
+    #[test]
+    fn requests_without_an_answer_are_made_again_at_the_next_scheduler() {
+        let mut story = Story::up();
+        let _ = story.command(want(1));
+        let _ = story.command(want(2));
+        story.pass_ms(5000);
+        let _ = story.input(Input::Lost("it ended".into()));
+        let _ = story.command(want(3));
+        assert_eq!(story.command(LinkCommand::Withdraw(RequestId(2))), []);
         assert_eq!(story.wake(), (0, vec![Output::Connect]));
         let _ = story.input(Input::Connected);
-        story.welcome();
-        assert_eq!(story.command(unused(71)), []);
+        let again = |outputs: Vec<Output>| -> Vec<u64> {
+            let wants = outputs.into_iter().filter_map(|output| match output {
+                Output::Send(ToScheduler::Want(want)) => Some(want.request.0),
+                _ => None,
+            });
+            wants.collect()
+        };
+        assert_eq!(again(story.welcome()), [1, 3]);
+        let expect = Output::Tell(LinkEvent::Grant(grant(1, 7)));
+        assert_eq!(story.hear(FromScheduler::Grant(grant(1, 7))), [expect]);
+    }
+
+    #[test]
+    fn who_is_sent_elsewhere_goes_there_at_once_but_not_for_ever() {
+        let at = "10.0.0.2:8765".parse().unwrap();
+        let mut story = Story::new();
+        let _ = story.wake();
+        for _ in 0..HOPS_MAX {
+            let _ = story.input(Input::Connected);
+            let outputs = story.hear(FromScheduler::Elsewhere(at));
+            assert_eq!(outputs, [Output::Disconnect, Output::Connect]);
+        }
+        let _ = story.input(Input::Connected);
+        let outputs = story.hear(FromScheduler::Elsewhere(at));
+        assert_eq!(outputs[0], Output::Disconnect);
+        assert_eq!(story.wake(), (500, vec![Output::Connect]));
+
+        // A master that steps down.
+        let mut story = Story::up();
+        let _ = story.command(want(1));
+        let outputs = story.hear(FromScheduler::Elsewhere(at));
+        assert_eq!(denied(&outputs), [] as [u64; 0]);
+        assert_eq!(story.wake(), (0, vec![Output::Connect]));
     }
 
     #[test]

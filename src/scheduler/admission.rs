@@ -69,6 +69,11 @@ pub fn message(message: &ToScheduler) -> Result<(), Nonsense> {
     match message {
         ToScheduler::Login(of) => login(of),
         ToScheduler::State(of) => state(of),
+        ToScheduler::Capacity { slots, no_remote } => {
+            let why = no_remote.as_deref().unwrap_or("");
+            text("a reason", why, REASON_BYTES_MAX)?;
+            at_most("slots", (*slots).into(), SLOTS_MAX.into())
+        }
         ToScheduler::Want(of) => want(of),
         ToScheduler::Return { outcome: of, .. } => outcome(of),
         ToScheduler::Toolchains { added, removed } => {

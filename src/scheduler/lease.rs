@@ -71,6 +71,11 @@ impl Leases {
         self.out.iter().next().map(|(&id, lease)| (id, lease))
     }
 
+    /// All that are out, the oldest first.
+    pub fn iter(&self) -> impl Iterator<Item = (LeaseId, &Lease)> {
+        self.out.iter().map(|(&id, lease)| (id, lease))
+    }
+
     /// How many are out.
     pub fn len(&self) -> usize {
         self.out.len()

@@ -4,6 +4,9 @@
 //! [`server`] is the only part that knows sockets and clocks.
 
 pub mod admission;
+pub mod control;
+pub mod election;
+pub mod herald;
 pub mod lease;
 pub mod node;
 pub mod policy;
@@ -14,6 +17,7 @@ pub mod state;
 #[cfg(test)]
 mod stories;
 pub mod suspicion;
+pub mod text_port;
 
 pub use server::{Server, ServerConfig, serve};
 pub use state::{Action, Core, Event, PeerId};

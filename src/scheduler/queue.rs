@@ -122,6 +122,15 @@ impl Queue {
         self.classes.retain(|_, class| !class.round.is_empty());
     }
 
+    /// All that wait, with their submitters.
+    pub fn iter(&self) -> impl Iterator<Item = (NodeId, &Want)> {
+        let lines = self.classes.values().flat_map(|class| &class.lines);
+        lines.flat_map(|(&submitter, lines)| {
+            let requests = lines.iter().flat_map(|line| &line.requests);
+            requests.map(move |(_, want)| (submitter, want))
+        })
+    }
+
     /// How many requests wait.
     pub fn len(&self) -> usize {
         self.waiting.len()

@@ -6,7 +6,7 @@
 //!
 //! Two functions change what is lent, `grant` and `end`; so no slot is lent twice.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -17,6 +17,7 @@ use crate::message::{
     ToScheduler, Want,
 };
 use crate::scheduler::admission::{self, TOOLCHAINS_MAX};
+use crate::scheduler::control::Job;
 use crate::scheduler::lease::{Lease, Leases};
 use crate::scheduler::node::Node;
 use crate::scheduler::policy::{self, Choice, Question};
@@ -60,6 +61,8 @@ pub enum Event {
     },
     /// A connection ended. Also said of those that the core itself has closed.
     Left(PeerId),
+    /// Hosts of these names and addresses get no jobs from now on, and all others do.
+    Blocked(BTreeSet<String>),
     /// Any other message.
     Message(PeerId, ToScheduler),
     /// The time of [`Core::next_wake`] has come.
@@ -85,12 +88,16 @@ pub struct Core {
     leases: Leases,
     queue: Queue,
     speeds: Speeds,
+    /// Names and addresses of hosts that get no jobs.
+    blocks: BTreeSet<String>,
     nodes_so_far: u32,
     grants_so_far: u64,
     /// No node can be too silent before then.
     silence_at: Option<Time>,
     /// A request waits for a node that only pauses until then.
     retry_at: Option<Time>,
+    /// Until then nodes are still coming that another scheduler knew, so that no request is hopeless.
+    settled_at: Time,
     actions: Vec<Action>,
 }
 
@@ -105,12 +112,19 @@ impl Core {
             leases: Leases::starting_at(first_lease),
             queue: Queue::default(),
             speeds: Speeds::default(),
+            blocks: BTreeSet::new(),
             nodes_so_far: 0,
             grants_so_far: 0,
             silence_at: None,
             retry_at: None,
+            settled_at: Time(0),
             actions: Vec::new(),
         }
+    }
+
+    /// Expects nodes that another scheduler knew to come until then: no request is denied before.
+    pub fn settle_until(&mut self, time: Time) {
+        self.settled_at = time;
     }
 
     /// Takes in what happened at `now`, which never goes back.
@@ -123,6 +137,7 @@ impl Core {
                 here,
             } => self.join(peer, login, from, here, now),
             Event::Left(peer) => self.leave(peer),
+            Event::Blocked(blocks) => self.block(blocks),
             Event::Message(peer, message) => self.hear(peer, message, now),
             Event::Tick => self.tick(now),
         };
@@ -160,7 +175,8 @@ impl Core {
         self.nodes_so_far += 1;
         let id = NodeId(self.nodes_so_far);
         let name = self.unique_name(&login.name, from);
-        let node = Node::new(peer, name.clone(), login, from, here, now);
+        let mut node = Node::new(peer, name.clone(), login, from, here, now);
+        node.blocked = self.blocks.iter().any(|host| node.is_called(host));
         self.nodes.insert(id, node);
         self.peers.insert(peer, id);
         self.silence_at.get_or_insert(now.after(SILENCE));
@@ -180,6 +196,14 @@ impl Core {
         for node in self.nodes.values_mut() {
             node.suspicions.forget(id);
         }
+        true
+    }
+
+    fn block(&mut self, blocks: BTreeSet<String>) -> bool {
+        for node in self.nodes.values_mut() {
+            node.blocked = blocks.iter().any(|host| node.is_called(host));
+        }
+        self.blocks = blocks;
         true
     }
 
@@ -206,6 +230,11 @@ impl Core {
                 let more_is_free = node.free() > free;
                 self.send(peer, FromScheduler::Alive);
                 more_is_free
+            }
+            ToScheduler::Capacity { slots, no_remote } => {
+                node.slots = slots;
+                node.no_remote = no_remote;
+                true
             }
             ToScheduler::Toolchains { added, removed } => {
                 for gone in &removed {
@@ -264,7 +293,9 @@ impl Core {
     fn want(&mut self, peer: PeerId, submitter: NodeId, want: Want, now: Time) -> bool {
         let request = want.request;
         // Refusals come at once, whoever else waits: they take nothing from anybody.
-        if let Choice::Never(why) = self.choose(submitter, &want, now) {
+        if now >= self.settled_at
+            && let Choice::Never(why) = self.choose(submitter, &want, now)
+        {
             self.send(peer, FromScheduler::Deny { request, why });
             return false;
         }
@@ -335,6 +366,11 @@ impl Core {
             Choice::Place(node) => {
                 self.grant(node, submitter, want, now);
                 Answer::Granted
+            }
+            Choice::Never(_) if now < self.settled_at => {
+                let until = self.settled_at;
+                self.retry_at = Some(self.retry_at.map_or(until, |at| at.min(until)));
+                Answer::Waits
             }
             Choice::Never(why) => {
                 self.deny(submitter, want.request, why);
@@ -450,7 +486,31 @@ impl Core {
             .expect("there are fewer nodes than numbers")
     }
 
-    fn status(&self) -> Status {
+    /// The jobs that run under leases, then those that wait; for people.
+    pub fn jobs(&self) -> Vec<Job> {
+        let name = |id| self.nodes.get(&id).map(|node| node.name.clone());
+        let running = self.leases.iter().map(|(id, lease)| Job {
+            number: id.0,
+            submitter: name(lease.submitter).unwrap_or_default(),
+            node: name(lease.node),
+            file: lease.work.file.clone(),
+        });
+        let waiting = self.queue.iter().map(|(submitter, want)| Job {
+            number: want.request.0,
+            submitter: name(submitter).unwrap_or_default(),
+            node: None,
+            file: want.file.clone(),
+        });
+        running.chain(waiting).collect()
+    }
+
+    /// How many leases were granted.
+    pub fn placed(&self) -> u64 {
+        self.grants_so_far
+    }
+
+    /// A picture of the cluster.
+    pub fn status(&self) -> Status {
         let known: Vec<f64> = self
             .nodes
             .values()
@@ -474,7 +534,10 @@ impl Core {
                 local_jobs: node.state.local_jobs,
                 jobs_done: node.jobs_done,
                 speed_percent: speed_percent(node),
-                no_remote: node.no_remote.clone(),
+                no_remote: match node.blocked {
+                    true => Some("blocked".to_owned()),
+                    false => node.no_remote.clone(),
+                },
                 load_milli: node.state.load_milli,
             })
             .collect();

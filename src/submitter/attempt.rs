@@ -28,6 +28,8 @@ use super::pool::Warm;
 const OUTPUT_BYTES_MAX: usize = 32 << 20;
 /// Files and directories that a job may write.
 const WRITTEN_MAX: usize = 10_000;
+/// So many files are renamed by the thread that serves everybody; more are left to another one.
+const PROMPT_FILES_MAX: usize = 8;
 /// A blob of this size is read at once and checked before it is sent.
 const CHECKED_BYTES_MAX: u64 = 4 << 20;
 
@@ -108,13 +110,29 @@ impl From<ConnectionError> for Undelivered {
 }
 
 impl Delivered {
-    /// Puts every file in its place. Blocking.
-    pub fn commit(self, umask: u32) -> io::Result<()> {
-        for (place, target) in &self.made {
-            output::make(place, target.as_ref(), umask)?;
+    /// Puts every file in its place.
+    pub async fn commit(self, umask: u32) -> io::Result<()> {
+        let Self {
+            files,
+            made,
+            removed,
+            ..
+        } = self;
+        let is_prompt = made.is_empty()
+            && removed.is_empty()
+            && files.len() <= PROMPT_FILES_MAX
+            && files.iter().all(Pending::is_prompt);
+        let commit = move || {
+            for (place, target) in &made {
+                output::make(place, target.as_ref(), umask)?;
+            }
+            removed.iter().try_for_each(output::remove)?;
+            files.into_iter().try_for_each(Pending::commit)
+        };
+        match is_prompt {
+            true => commit(),
+            false => smol::unblock(commit).await,
         }
-        self.removed.iter().try_for_each(output::remove)?;
-        self.files.into_iter().try_for_each(Pending::commit)
     }
 }
 
@@ -197,8 +215,12 @@ impl Delivery {
                 self.announce(&path, spec)?;
                 self.file_bytes = self.file_bytes.saturating_add(size);
                 let stood = spec.standing.iter().any(|standing| standing.path == path);
+                let is_prompt = output::is_prompt(path.as_path());
                 let create = move || Pending::create(&path, mode, size, stood);
-                self.files.push(smol::unblock(create).await?);
+                self.files.push(match is_prompt {
+                    true => create()?,
+                    false => smol::unblock(create).await?,
+                });
             }
             FromWorker::Chunk(chunk) => {
                 let data = unpack(chunk)?;

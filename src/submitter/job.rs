@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use smol::Async;
 use smol::future::FutureExt;
 use smol::lock::Semaphore;
 
@@ -29,6 +28,7 @@ use crate::key::Credentials;
 use crate::message::{
     Answer, Call, CallKind, JobSpec, Mode, Outcome, OwnNode, PROTOCOL, Report, Want,
 };
+use crate::reactor::Async;
 use crate::toolchain::{Located, Toolchain, Toolchains};
 
 /// Places the compiles of one user on one machine.
@@ -117,7 +117,7 @@ impl Submitter {
                 let status = delivered.status;
                 let printed = std::mem::take(&mut delivered.printed);
                 let umask = call.umask;
-                match smol::unblock(move || delivered.commit(umask)).await {
+                match delivered.commit(umask).await {
                     Ok(()) => {
                         for (stream, data) in printed {
                             client

@@ -9,7 +9,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
 
-use smol::Async;
 use smol::io::AsyncReadExt;
 
 use super::conversation::{Conversation, Failed};
@@ -22,6 +21,7 @@ use crate::id::{AbsPath, Digest};
 use crate::message::{
     CHUNK_BYTES_MAX, Entry, EntryKind, Failure, FromWorker, JobSpec, Terminal, ToWorker, Usage,
 };
+use crate::reactor::Async;
 use crate::sandbox::spec::{Ended, Launch, Limits};
 use crate::sys;
 use crate::toolchain::manifest as toolchain;

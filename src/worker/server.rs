@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use smol::future::FutureExt;
-use smol::{Async, Timer};
 
 use super::conversation;
 use super::job::{self, Worker};
@@ -15,6 +14,7 @@ use crate::dictionary::Decoder;
 use crate::executor;
 use crate::key::Credentials;
 use crate::message::{Failure, FromWorker, ToWorker};
+use crate::reactor::{Async, Timer};
 
 /// How long a newcomer may take to show that it has the key.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
