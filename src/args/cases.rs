@@ -489,7 +489,7 @@ fn files_that_options_name_travel_or_keep_the_compile() {
         ),
         (
             "clang -fno-integrated-as -c a.c",
-            "local external-assembler -fno-integrated-as",
+            "c a.c -> a.o in(.) inexact",
         ),
         (
             "clang -fopenmp-targets=nvptx64 -c a.c",

@@ -2,6 +2,8 @@
 //!
 //! These are the steps that need no node; `ice explain` takes them too.
 
+use std::path::Path;
+
 use super::environment;
 use super::inputs::{self, Inputs, Reason, because};
 use crate::args::{self, Invocation, Verdict};
@@ -69,15 +71,29 @@ pub fn archive(call: &Call) -> Option<&Bytes> {
         .filter(|value| !value.is_empty())
 }
 
-/// A library that the user's variables put before one of the compiler's own.
+/// What the user's variables would load into the compiler instead of its own libraries, or fail to.
 pub fn other_library(call: &Call, cwd: &AbsPath, toolchain: &Toolchain) -> Option<Reason> {
     let is_library = |name: &&[u8]| memchr::memmem::find(name, b".so").is_some();
     let names = toolchain.manifest.entries.iter();
     let names = names.map(|entry| entry.path.file_name()).filter(is_library);
-    let exists = |path: &[u8]| cwd.as_path().join(Bytes::from(path).as_path()).exists();
-    let library = environment::overridden(&call.env, names, &exists)?;
+    let here = |path: &[u8]| cwd.as_path().join(Bytes::from(path).as_path());
+    let exists = |path: &[u8]| here(path).exists();
+    let is_own = |path: &Path| {
+        let directory = path.parent().and_then(|parent| parent.canonicalize().ok());
+        let place = directory.zip(path.file_name());
+        let place = place.map(|(directory, name)| directory.join(name));
+        let mut entries = toolchain.manifest.entries.iter();
+        place.is_some_and(|place| entries.any(|entry| entry.path.as_path() == place))
+    };
+    let is_other = |path: &[u8]| exists(path) && !is_own(&here(path));
     let word = args::Cause::Environment.word();
-    let sentence = format!("LD_LIBRARY_PATH: the compiler would load {library}");
+    if let Some(library) = environment::overridden(&call.env, names, &is_other) {
+        let sentence = format!("LD_LIBRARY_PATH: the compiler would load {library}");
+        return Some(because(word, sentence));
+    }
+    // The dynamic linker says of every process that it can't be loaded.
+    let library = environment::not_loaded(&call.env, &exists)?;
+    let sentence = format!("LD_PRELOAD: {library} may not be there");
     Some(because(word, sentence))
 }
 

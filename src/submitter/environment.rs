@@ -89,6 +89,28 @@ pub fn overridden<'a>(
         })
 }
 
+/// A library of `LD_PRELOAD` that the dynamic linker may not find. `exists` as for [`overridden`].
+pub fn not_loaded(env: &[(Bytes, Bytes)], exists: &dyn Fn(&[u8]) -> bool) -> Option<Bytes> {
+    const DEFAULTS: [&[u8]; 4] = [b"/lib", b"/usr/lib", b"/lib64", b"/usr/lib64"];
+    let value = |wanted: &[u8]| {
+        let found = env.iter().find(|(name, _)| &name[..] == wanted);
+        found.map(|(_, value)| &value[..]).unwrap_or_default()
+    };
+    let places = value(b"LD_LIBRARY_PATH").split(|&b| matches!(b, b':' | b';'));
+    let places: Vec<&[u8]> = places.filter(|place| !place.is_empty()).collect();
+    let is_there = |library: &[u8]| {
+        let mut places = places.iter().chain(&DEFAULTS);
+        match library.contains(&b'/') {
+            true => exists(library),
+            false => places.any(|place| exists(&[*place, b"/", library].concat())),
+        }
+    };
+    value(b"LD_PRELOAD")
+        .split(|&b| matches!(b, b':' | b' '))
+        .find(|library| !library.is_empty() && !is_there(library))
+        .map(Bytes::from)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -106,6 +128,24 @@ mod tests {
             let libraries = [&b"libz.so.1"[..], b"libm.so.6"];
             let found = overridden(&env, libraries.into_iter(), &there);
             assert_eq!(found, expect.map(Bytes::from), "{value}");
+        }
+    }
+
+    #[test]
+    fn a_library_that_is_not_there_is_complained_of() {
+        let there = |path: &[u8]| matches!(path, b"/f/libfakeroot.so" | b"/usr/lib/a.so");
+        for (preload, places, expect) in [
+            ("", "", None),
+            ("a.so", "", None),
+            ("/f/libfakeroot.so a.so", "", None),
+            ("libfakeroot.so", "/f:/g", None),
+            ("libfakeroot.so", "/g", Some("libfakeroot.so")),
+            ("a.so:/g/b.so", "", Some("/g/b.so")),
+        ] {
+            let env = [("LD_PRELOAD", preload), ("LD_LIBRARY_PATH", places)]
+                .map(|(name, value)| (Bytes::from(name), Bytes::from(value)));
+            let found = not_loaded(&env, &there);
+            assert_eq!(found, expect.map(Bytes::from), "{preload} {places}");
         }
     }
 
