@@ -29,7 +29,7 @@ pub fn classify(call: &Call, cwd: &AbsPath) -> Verdict {
         env: &call.env,
     };
     args::classify(&invocation, &mut |path| {
-        let path = std::path::Path::new(call.cwd.as_os_str()).join(Bytes::from(path).as_path());
+        let path = Path::new(call.cwd.as_os_str()).join(Bytes::from(path).as_path());
         inputs::read_bounded(&path).ok()
     })
 }
