@@ -90,6 +90,8 @@ pub struct DaemonConfig {
     /// Whether this machine's own jobs go through its worker and sandbox too: so that the private
     /// cluster of `ice run` is a whole one.
     pub loopback: bool,
+    /// Whether each job's tree is compared with what the job declared.
+    pub verify_trees: bool,
     /// What becomes of a compile whose headers can't be told.
     pub declined: Declined,
     /// Niceness of the compiles for others, 0 to 19.

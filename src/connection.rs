@@ -21,6 +21,7 @@ use smol::future::FutureExt;
 use smol::io::{AsyncReadExt, AsyncWriteExt};
 use snow::StatelessTransportState;
 
+use crate::account::{self, Phase};
 use crate::frame::{self, Decoder, FrameError};
 use crate::key::{Credentials, Fingerprint};
 use crate::message::{MESSAGE_BYTES_MAX, PROTOCOL};
@@ -223,6 +224,10 @@ impl Sender {
 
     /// Sends what is prepared.
     pub async fn flush(&mut self) -> Result<(), ConnectionError> {
+        account::during_turns(Phase::Wire, self.flush_all()).await
+    }
+
+    async fn flush_all(&mut self) -> Result<(), ConnectionError> {
         self.record.clear();
         for piece in self.plain.chunks(PLAIN_BYTES_MAX) {
             let start = self.record.len();
@@ -240,6 +245,7 @@ impl Sender {
             self.plain = Vec::new();
         }
         (&*self.stream).write_all(&self.record).await?;
+        account::sent(self.record.len());
         if self.record.capacity() > 4 * RECORD_BYTES_MAX {
             self.record = Vec::new();
         }
@@ -261,6 +267,10 @@ impl Receiver {
     /// The next message; none when the other end closed the connection between two messages.
     /// Dropping the future loses nothing: the next call goes on.
     pub async fn receive<T: DeserializeOwned>(&mut self) -> Result<Option<T>, ConnectionError> {
+        account::during_turns(Phase::Wire, self.receive_next()).await
+    }
+
+    async fn receive_next<T: DeserializeOwned>(&mut self) -> Result<Option<T>, ConnectionError> {
         loop {
             if let Some(message) = self.decoder.take()? {
                 return Ok(Some(message));
@@ -276,6 +286,7 @@ impl Receiver {
                 length: start,
             };
             let count = read_into(&self.stream, guard, start).await?;
+            account::received(count);
             if count == 0 {
                 let cut = !self.raw.is_empty() || self.decoder.is_mid_message();
                 return if cut {

@@ -74,6 +74,7 @@
 //!   links: see [`worker::tree`].
 //! - **A lease is for one slot and one job** in this version.
 
+pub mod account;
 pub mod args;
 pub mod cli;
 pub mod client;

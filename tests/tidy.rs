@@ -51,6 +51,7 @@ const LAYERS: [(&str, &[&str]); 5] = [
     (
         "effects",
         &[
+            "account",
             "connection",
             "discover",
             "executor",

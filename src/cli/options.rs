@@ -152,6 +152,9 @@ pub(super) struct DaemonOptions {
     /// Compile own jobs in the sandbox too, like those of others.
     #[arg(long, hide = true)]
     pub(super) loopback: bool,
+    /// Compare each job's tree with what the job declared: for tests.
+    #[arg(long, hide = true)]
+    pub(super) verify_trees: bool,
     /// Where clients connect.
     #[arg(long, value_name = "PATH")]
     pub(super) socket: Option<PathBuf>,

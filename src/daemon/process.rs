@@ -18,6 +18,7 @@ use super::agent::{self, Word};
 use super::broker;
 use super::link::{self, LinkConfig};
 use super::node::{Node, RemoteRoom};
+use crate::account;
 use crate::config::DaemonConfig;
 use crate::executor;
 use crate::id::Digest;
@@ -206,8 +207,12 @@ pub async fn hear_start(broker: &Async<OwnedFd>) -> io::Result<Start> {
 }
 
 /// What every daemon process does first: as many descriptors as it may have (each waiting client
-/// is one), and no core file with a key in it is needed.
+/// is one), and, where the variable `ICE_ACCOUNT` is set, an account of what each phase costs, which
+/// is logged with every job.
 pub fn prepare() {
+    if std::env::var_os("ICE_ACCOUNT").is_some() {
+        account::keep();
+    }
     if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
         let _ = setrlimit(Resource::RLIMIT_NOFILE, hard.min(1 << 20), hard);
     }
@@ -392,7 +397,7 @@ async fn start_worker(
     let toolchains = store.toolchains();
     let worker = Worker {
         store,
-        tenancies: Ok(Tenancies::new(rung, starter, trees)),
+        tenancies: Ok(Tenancies::new(rung, starter, trees, config.verify_trees)),
         admission: Box::new(NodeSlots(node.clone())),
         limits,
         fetching: smol::lock::Mutex::new(()),

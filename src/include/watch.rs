@@ -21,6 +21,7 @@ use nix::fcntl::OFlag;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, WatchDescriptor};
 use nix::sys::statfs::fstatfs;
 
+use crate::account::{self, Phase};
 use crate::id::{AbsPath, Bytes, Digest};
 use crate::include::graph::Graph;
 use crate::include::places::{Changes, Content, Disk, Kind, Stamp, WatchNumber};
@@ -156,7 +157,7 @@ impl RealDisk {
         Ok(Some(Content {
             stamp,
             settled,
-            digest: Digest(*blake3::hash(&bytes).as_bytes()),
+            digest: account::during(Phase::Hashing, || Digest(*blake3::hash(&bytes).as_bytes())),
             bytes,
         }))
     }

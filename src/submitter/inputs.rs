@@ -13,10 +13,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use smol::lock::Semaphore;
 
-use super::attempt::{Content, Delivered};
+use super::attempt::Delivered;
 use super::locale::{Locale, has_errors};
 use super::missing;
 use super::native::{self, Adapted, Processors};
+use super::parcels::Content;
 use super::preprocess::{self, Preprocessed};
 use super::sources::{Account, Sources};
 use super::spelling;

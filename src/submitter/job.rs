@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use smol::future::FutureExt;
 use smol::lock::Semaphore;
 
-use super::attempt::{self, Content, Contents, Delivered, Prepared, Undelivered};
+use super::attempt::{self, Contents, Delivered, Prepared, Undelivered};
 use super::client::Client;
 use super::compiler::{self, classify, other_library, shared_place};
 use super::course::{self, Course, Step};
@@ -18,9 +18,11 @@ use super::inputs::{self, Compiler, Inputs, Means, Misses, Reason, because};
 use super::locale::{Locale, Locales};
 use super::native::Processors;
 use super::output;
+use super::parcels::{Content, Parcels};
 use super::placement::{Lease, Placement};
 use super::pool::Pool;
 use super::sources::Sources;
+use crate::account;
 use crate::args::{Family, Plan, Verdict};
 use crate::config::Declined;
 use crate::id::{AbsPath, Bytes, Digest, JobId, RequestId};
@@ -38,6 +40,7 @@ pub struct Submitter {
     toolchains: Toolchains,
     sources: Sources,
     locales: Locales,
+    parcels: Parcels,
     processors: Processors,
     /// Preprocessors that run at a time: they are this machine's own work.
     preprocessing: Semaphore,
@@ -77,6 +80,7 @@ impl Submitter {
             toolchains: Toolchains::new(spool)?,
             sources: Sources::default(),
             locales: Locales::default(),
+            parcels: Parcels::default(),
             processors: Processors::default(),
             platform,
             preprocessing: Semaphore::new(preprocessors.max(1)),
@@ -127,7 +131,11 @@ impl Submitter {
                                 })
                                 .await?;
                         }
-                        return client.say(&Answer::Exit { status, report }).await;
+                        let said = client.say(&Answer::Exit { status, report }).await;
+                        if let Some(statement) = account::statement() {
+                            log::info!("account: {statement}");
+                        }
+                        return said;
                     }
                     Err(error) => {
                         let reason = because(
@@ -360,6 +368,7 @@ impl Submitter {
             spec,
             entries: &inputs.entries,
             contents: &contents,
+            parcels: &self.parcels,
             manifest: &toolchain.manifest,
         };
         let address = lease.grant().address;

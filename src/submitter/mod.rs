@@ -16,6 +16,7 @@ pub mod look;
 pub mod missing;
 pub mod native;
 pub mod output;
+pub mod parcels;
 pub mod placement;
 pub mod pool;
 pub mod preprocess;

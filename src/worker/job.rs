@@ -7,7 +7,7 @@ use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use smol::io::AsyncReadExt;
 
@@ -15,6 +15,7 @@ use super::conversation::{Conversation, Failed};
 use super::store::{Pins, Placed, Store, StoreError};
 use super::tenancy::{Occupied, Tenancies, Tenancy};
 use super::tree::{TreeError, WrittenKind};
+use crate::account::{self, Phase};
 use crate::compress;
 use crate::dictionary::Decoder;
 use crate::id::{AbsPath, Digest};
@@ -378,9 +379,8 @@ async fn compile(
         Some(size) => terminal(size),
     }
     .map_err(|error| internal(&error))?;
-    let mut running = tenancy
-        .zygote()
-        .launch(&launch, to_stdout, to_stderr)
+    let launching = tenancy.zygote().launch(&launch, to_stdout, to_stderr);
+    let mut running = account::during_turns(Phase::Sandbox, launching)
         .await
         .map_err(|error| internal(&error))?;
     let setup_us = began.elapsed().as_micros() as u64;
@@ -400,6 +400,8 @@ async fn compile(
         let _ = running.wait().await;
     }
     let (ended, consumed) = ended?.map_err(|error| internal(&error))?;
+    account::add(Phase::Compile, Duration::from_micros(consumed.cpu_us));
+    account::add(Phase::Sandbox, Duration::from_micros(consumed.sandbox_us));
     let status = match ended {
         Ended::Exited(status) => status,
         Ended::Signalled(signal) => {
@@ -517,13 +519,15 @@ async fn send_file(
         let want = left.min(CHUNK_BYTES_MAX as u64) as usize;
         let mut piece = vec![0; want];
         // The tree is in memory: reading it does not block.
-        content
-            .read_exact(&mut piece)
+        let pack = || {
+            content
+                .read_exact(&mut piece)
+                .map(|()| compress::pack(&piece))
+        };
+        let chunk = account::during(Phase::Collect, pack)
             .map_err(|error| Failed::new(Failure::Internal, format!("read a result: {error}")))?;
         left -= want as u64;
-        conversation
-            .say(FromWorker::Chunk(compress::pack(&piece)))
-            .await;
+        conversation.say(FromWorker::Chunk(chunk)).await;
     }
     Ok(())
 }

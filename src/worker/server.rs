@@ -9,6 +9,7 @@ use smol::future::FutureExt;
 
 use super::conversation;
 use super::job::{self, Worker};
+use crate::account;
 use crate::connection::{Connection, ConnectionError, Receiver};
 use crate::dictionary::Decoder;
 use crate::executor;
@@ -105,6 +106,9 @@ async fn converse(
         match result {
             Ok(done) => {
                 log::info!("job {number} done for {peer}: {done}");
+                if let Some(statement) = account::statement() {
+                    log::info!("account: {statement}");
+                }
                 sender
                     .send(&FromWorker::Done {
                         status: done.status,

@@ -142,7 +142,7 @@ impl Cluster {
         let names: Vec<String> = (1..=count).map(|number| format!("w{number}")).collect();
         let ground = Ground::new(shape.user, &names);
         let workers = names.iter().zip(&shape.workers).map(|(name, worker)| {
-            let words = [&["daemon", "-m", "4"], worker.options].concat();
+            let words = [&["daemon", "-m", "4", "--verify-trees"], worker.options].concat();
             ground.start(name, &words, worker.wrapper)
         });
         let cluster = Self {
