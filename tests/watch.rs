@@ -63,7 +63,7 @@ impl Scheduler {
             slots: 4,
             no_remote: None,
             toolchains: vec![],
-            state: ice::message::NodeState::default(),
+            state: NodeState::default(),
             seen: ice::id::Term::default(),
         };
         sender.send(&ToScheduler::Login(login)).await.unwrap();

@@ -16,7 +16,7 @@ use nix::unistd::{Pid, daemon, getppid};
 use super::options::{Ice, Word};
 use super::resolve::World;
 use super::settings::Settings;
-use super::{entry, in_force, log_output, run, symlinks};
+use super::{entry, explain, in_force, log_output, run, symlinks};
 use crate::client::{self, Invocation, Variables};
 use crate::config::Watched;
 use crate::config::{
@@ -78,6 +78,10 @@ pub(super) fn dispatch(
                 kind: CallKind::Local,
                 argv: options.command.into_iter().map(Bytes::from).collect(),
             }));
+        }
+        Word::Explain(options) => {
+            let command: Vec<Bytes> = options.command.into_iter().map(Bytes::from).collect();
+            explain::print(&command, options.files, options.declined)?;
         }
         Word::Symlinks(options) => symlinks::print(&world.cwd.join(options.directory))?,
         Word::Config(options) => {

@@ -27,6 +27,7 @@ pub(super) const WORDS: &[&str] = &[
     "key",
     "run",
     "local",
+    "explain",
     "symlinks",
     "config",
     "completions",

@@ -41,6 +41,8 @@ pub(super) enum Word {
     Run(RunOptions),
     /// Run a command here, under a local slot.
     Local(LocalOptions),
+    /// Say where a compile would run and why, what would travel for it, and compile nothing.
+    Explain(ExplainOptions),
     /// Make links to ice under the names of all compilers.
     Symlinks(SymlinksOptions),
     /// Print the settings in force, and where each comes from.
@@ -262,6 +264,24 @@ pub(super) struct LocalOptions {
 }
 
 #[derive(Debug, Args)]
+pub(super) struct ExplainOptions {
+    /// List the files that would travel, with their sizes.
+    #[arg(long)]
+    pub(super) files: bool,
+    /// What becomes of compiles that the scanner declines, as told to the daemon.
+    #[arg(long, value_name = "HOW", default_value = "local", value_parser = crate::config::parse_declined)]
+    pub(super) declined: crate::config::Declined,
+    /// The compiler's call.
+    #[arg(
+        required = true,
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        value_name = "COMMAND"
+    )]
+    pub(super) command: Vec<OsString>,
+}
+
+#[derive(Debug, Args)]
 pub(super) struct SymlinksOptions {
     /// Where; it is made when it is not there.
     #[arg(value_name = "DIRECTORY")]
@@ -383,7 +403,10 @@ mod tests {
             ("ice-daemon.8", &["daemon"]),
             ("ice-build-native.1", &["build-native"]),
             ("ice-run.1", &["run"]),
-            ("ice.1", &["status", "key", "local", "symlinks", "config"]),
+            (
+                "ice.1",
+                &["status", "key", "local", "explain", "symlinks", "config"],
+            ),
         ] {
             let grammar = Ice::command();
             let expect = words

@@ -95,26 +95,18 @@ fn compile(
             began,
         })
     };
-    let mode = variables
-        .value("ICECC")
-        .map(|mode| mode.to_ascii_lowercase());
-    let at_once = match mode.as_deref() {
-        _ if variables.level() >= LEVEL_OF_A_COMPILER => Some(Reason::Nested),
-        Some(b"disable") => Some(Reason::Disabled),
-        _ if args::runs_at_once(&argv) => Some(Reason::AtOnce),
-        // A directory that is gone: the compiler knows best what to say to that.
-        _ if cwd.is_err() => Some(Reason::AtOnce),
-        _ => None,
-    };
-    if let Some(reason) = at_once {
+    let at_once = at_once(&variables, &argv);
+    // A directory that is gone: the compiler knows best what to say to that.
+    let gone = cwd.is_err().then_some(Reason::AtOnce);
+    if let Some(reason) = at_once.or(gone) {
         story.tell(|| format!("runs here: {}", reason.text().1));
         return local.run(None, log(reason.report()));
     }
-    let asked = mode.as_deref() == Some(b"no");
-    let limited = !asked && is_limited();
-    let kind = match asked || limited {
+    let asked = kind(&variables, invocation.kind);
+    let limited = asked == CallKind::Compile && is_limited();
+    let kind = match limited {
         true => CallKind::Local,
-        false => invocation.kind,
+        false => asked,
     };
     let places = socket::places(&variables);
     let call = call(kind, &program, &argv, local.level, here, variables);
@@ -152,6 +144,66 @@ fn compile(
             story.warn(|| format!("runs here: {error}"));
             local.run(None, log(reason_of(&error).report()))
         }
+    }
+}
+
+/// What a client would do with a call.
+#[derive(Debug)]
+pub enum Preview {
+    /// Run the compiler here at once.
+    AtOnce(Reason),
+    /// Ask the submitter.
+    Ask(Box<Call>),
+    /// Run it here, under a slot: it is no compiler.
+    Command,
+    /// Say that there is no such program.
+    NotFound,
+}
+
+/// What a client would do if it were called with `argv`.
+pub fn preview(argv: &[Bytes]) -> Preview {
+    let variables = Variables::of_this_process();
+    let Some(command) = argv.first() else {
+        return Preview::NotFound;
+    };
+    let Some(language) = masquerade::language(command) else {
+        return Preview::Command;
+    };
+    let Ok(here) = std::env::current_dir() else {
+        return Preview::AtOnce(Reason::AtOnce);
+    };
+    let Some(program) = lookup::compiler(command, language, &variables, &here) else {
+        return Preview::NotFound;
+    };
+    let mut argv = argv.to_vec();
+    argv[0].clone_from(&program.name);
+    if let Some(reason) = at_once(&variables, &argv) {
+        return Preview::AtOnce(reason);
+    }
+    let kind = kind(&variables, CallKind::Compile);
+    let level = variables.level() + LEVEL_OF_A_COMPILER;
+    Preview::Ask(Box::new(call(
+        kind, &program, &argv, level, &here, variables,
+    )))
+}
+
+/// Why a compiler's call is none of the submitter's business, if so.
+fn at_once(variables: &Variables, argv: &[Bytes]) -> Option<Reason> {
+    let mode = variables.value("ICECC");
+    if variables.level() >= LEVEL_OF_A_COMPILER {
+        Some(Reason::Nested)
+    } else if mode.is_some_and(|mode| mode.eq_ignore_ascii_case(b"disable")) {
+        Some(Reason::Disabled)
+    } else {
+        args::runs_at_once(argv).then_some(Reason::AtOnce)
+    }
+}
+
+/// Where a compiler's call may run.
+fn kind(variables: &Variables, asked: CallKind) -> CallKind {
+    match variables.value("ICECC") {
+        Some(mode) if mode.eq_ignore_ascii_case(b"no") => CallKind::Local,
+        _ => asked,
     }
 }
 

@@ -16,7 +16,7 @@ use crate::message::{Mode, Report};
 pub enum Reason {
     /// `ICECC=disable`.
     Disabled,
-    /// The call compiles nothing.
+    /// The call compiles nothing, or a build system waits for it to learn about the machine.
     AtOnce,
     /// What called us is itself run by ice.
     Nested,
@@ -39,7 +39,7 @@ impl Reason {
     pub fn text(self) -> (&'static str, &'static str) {
         match self {
             Self::Disabled => ("disabled", "ICECC=disable is set"),
-            Self::AtOnce => ("at-once", "the call compiles nothing"),
+            Self::AtOnce => ("at-once", "the call compiles nothing, or is a probe"),
             Self::Nested => ("nested", "another ice runs what made this call"),
             Self::NoDaemon => ("no-daemon", "no daemon listens on this machine"),
             Self::SilentDaemon => ("silent-daemon", "the daemon did not answer in time"),
