@@ -5,8 +5,10 @@
 
 pub mod attempt;
 pub mod client;
+pub mod compiler;
 pub mod course;
 pub mod environment;
+pub mod explain;
 pub mod inputs;
 pub mod job;
 pub mod locale;
