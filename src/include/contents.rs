@@ -57,10 +57,11 @@ pub(super) struct Digested {
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Flags {
     pub(super) uses_time: bool,
-    pub(super) assembler_string: bool,
-    pub(super) assembler_text: bool,
-    pub(super) module: bool,
-    pub(super) pragma: Option<&'static str>,
+    pub(super) assembler_string: Option<u32>,
+    pub(super) assembler_text: Option<u32>,
+    pub(super) pragma: Option<(u32, &'static str)>,
+    pub(super) once: bool,
+    pub(super) imports: bool,
     /// It includes by macro.
     pub(super) computed: bool,
     /// Macros in it ask for files, wherever they are used.
@@ -242,8 +243,9 @@ impl Contents {
                 uses_time: found.uses_time,
                 assembler_string: found.assembler_string,
                 assembler_text: found.assembler_text,
-                module: found.module,
                 pragma: found.pragma,
+                once: found.once,
+                imports: found.imports,
                 computed: (found.computed.iter()).any(|c| c.through.is_empty() && !c.roams),
                 roams: !found.probes.is_empty() || found.computed.iter().any(|c| c.roams),
             },

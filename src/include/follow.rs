@@ -200,7 +200,8 @@ impl Walk<'_, '_> {
             let mut used = (asking.puzzles.iter().filter(|name| uses(all, name)))
                 .chain(asking.wrappers.iter().filter(|name| uses(bare, name)));
             if let Some(name) = used.next() {
-                return Err(self.puzzling(node, 0, name));
+                let line = self.line_that_asks(node, name);
+                return Err(self.puzzling(node, line, name));
             }
             for (computed, number) in &digested.computed {
                 let known = |name| asking.wrappers.contains(name);
@@ -319,6 +320,20 @@ impl Walk<'_, '_> {
     fn puzzling(&self, node: NodeId, line: u32, operand: &[u8]) -> Decline {
         let why = "asks for files in a way that is not followed";
         self.computed_decline(node, line, operand, why)
+    }
+
+    /// The line of the condition that mentions a name; 1 when it is spread over lines.
+    fn line_that_asks(&mut self, node: NodeId, name: &[u8]) -> u32 {
+        let place = self.graph.nodes[node.0 as usize].found.place;
+        let path = self.graph.places.get(place).path.clone();
+        let text = self.disk.read(&path).map_or(Vec::new(), |read| read.bytes);
+        let asks = |line: &[u8]| {
+            let mut words = directives::words(line);
+            let is_condition = matches!(words.next(), Some(b"if" | b"elif"));
+            is_condition && words.any(|word| word == name)
+        };
+        let line = text.split(|&b| b == b'\n').position(asks);
+        line.map_or(1, |line| line as u32 + 1)
     }
 
     fn computed_decline(&self, node: NodeId, line: u32, operand: &[u8], why: &str) -> Decline {

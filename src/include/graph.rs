@@ -168,6 +168,8 @@ impl Table {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Remember {
     pub(super) main: Found,
+    /// How it is spelled: directories on the way are part of the scan.
+    pub(super) spelled: Bytes,
     pub(super) configuration: Configuration,
     pub(super) forced: Vec<(Forced, Bytes)>,
     pub(super) defines: Vec<Bytes>,
@@ -231,6 +233,7 @@ impl Graph {
                 stack: Vec::new(),
                 visited: Vec::new(),
                 uses_time: false,
+                imports: false,
                 trusted: true,
             }
             .run();

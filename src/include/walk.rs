@@ -3,6 +3,7 @@
 //! Conditions are not evaluated. `#include_next` takes every match on the search list instead of those
 //! after the present one, a superset that keeps the position out of the graph's nodes.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::include::contents::Flags;
@@ -26,6 +27,8 @@ pub(super) struct Walk<'a, 'r> {
     pub(super) stack: Vec<NodeId>,
     pub(super) visited: Vec<NodeId>,
     pub(super) uses_time: bool,
+    /// Some file has `#import`.
+    pub(super) imports: bool,
     /// Every file of the scan is watched, so that its result can be remembered.
     pub(super) trusted: bool,
 }
@@ -58,6 +61,9 @@ impl Walk<'_, '_> {
         }
         self.drain()?;
         self.follow_macros()?;
+        if request.family == Family::Clang {
+            self.judge_links()?;
+        }
         let scan = Scan {
             entries: self.entries(),
             uses_time: self.uses_time,
@@ -422,18 +428,48 @@ impl Walk<'_, '_> {
         self.uses_time |= flags.uses_time;
         let path = || self.graph.places.get(found.place).path.to_string();
         let language = self.request.language;
-        if flags.assembler_string || (flags.assembler_text && language == Language::Assembler) {
-            return Err(Decline::Assembler(path()));
-        }
-        if flags.module && language == Language::Cxx {
-            return Err(Decline::Module(path()));
+        self.imports |= flags.imports;
+        let text = flags.assembler_text;
+        let text = text.filter(|_| language == Language::Assembler);
+        if let Some(line) = flags.assembler_string.or(text) {
+            return Err(Decline::Assembler(path(), line));
         }
         match flags.pragma {
-            Some(pragma) if pragma.starts_with("GCC") || self.request.family == Family::Clang => {
-                Err(Decline::Pragma(path(), pragma))
+            Some((line, pragma))
+                if pragma.starts_with("GCC") || self.request.family == Family::Clang =>
+            {
+                Err(Decline::Pragma(path(), line, pragma))
             }
             _ => Ok(()),
         }
+    }
+
+    /// Declines names of one inode that is included once: clang tells such files by their inode, of
+    /// which they have two in a worker's tree.
+    fn judge_links(&self) -> Result<(), Decline> {
+        let mut inodes: BTreeMap<(u64, u64), PlaceId> = BTreeMap::new();
+        for node in &self.visited {
+            let place = self.graph.nodes[node.0 as usize].found.place;
+            let What::File(file) = &self.graph.places.get(place).what else {
+                continue;
+            };
+            let Some(stamp) = file.known.map(|known| known.stamp) else {
+                continue;
+            };
+            let edges = self.table.edges.get(node.0 as usize);
+            let once = edges
+                .and_then(Option::as_ref)
+                .is_some_and(|edges| edges.flags.once);
+            if stamp.links == 1 || !(once || self.imports) {
+                continue;
+            }
+            let other = inodes.entry((stamp.device, stamp.inode)).or_insert(place);
+            if *other != place {
+                let path = |place| self.graph.places.get(place).path.to_string();
+                return Err(Decline::Linked(path(*other), path(place)));
+            }
+        }
+        Ok(())
     }
 
     fn make_edges(
@@ -539,6 +575,7 @@ impl Walk<'_, '_> {
     fn memory(&self, main: Found) -> Remember {
         Remember {
             main,
+            spelled: self.request.main.into(),
             configuration: self.key.clone(),
             forced: self.request.forced.to_vec(),
             defines: self.request.defines.to_vec(),
