@@ -37,7 +37,7 @@ struct Slot {
 }
 
 /// [`Directives`] with interned names.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Digested {
     pub(super) includes: Box<[(Use, Form, u32)]>,
     /// Each with the number of its operand.
@@ -80,11 +80,6 @@ impl Contents {
     /// The memory that they hold, in bytes.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
-    }
-
-    /// The bytes that are kept.
-    pub(super) fn bytes_max(&self) -> usize {
-        self.bytes_max
     }
 
     /// How many names were interned.
@@ -192,13 +187,19 @@ impl Contents {
         if self.bytes <= self.bytes_max {
             return false;
         }
+        self.shrink_to(self.bytes_max / 4 * 3);
+        true
+    }
+
+    /// Lets go of what was not used for longest, until so many bytes are left at most.
+    fn shrink_to(&mut self, bytes: usize) {
         let used = |slot: &u32| self.slots[*slot as usize].used;
         let mut slots: Vec<(u64, u32)> = (self.by_digest.values())
             .map(|slot| (used(slot), *slot))
             .collect();
         slots.sort_unstable();
         for (_, slot) in slots {
-            if self.bytes <= self.bytes_max / 4 * 3 {
+            if self.bytes <= bytes {
                 break;
             }
             let old = &mut self.slots[slot as usize];
@@ -215,7 +216,37 @@ impl Contents {
             self.slots[slot as usize].notes = Arc::default();
             self.enlist(slot);
         }
-        true
+    }
+
+    /// Lets go of names that are in use no more, and of what was not used for longest until there are
+    /// no more than so many. Nobody may hold a name's number or a slot.
+    pub(super) fn shrink_names(&mut self, names_max: usize) {
+        let mut bytes = self.bytes;
+        while self.names() > names_max {
+            self.forget_names();
+            if self.names() > names_max {
+                bytes /= 2;
+                self.shrink_to(bytes);
+            }
+        }
+    }
+
+    /// Numbers anew the names that are still in use.
+    fn forget_names(&mut self) {
+        let old = std::mem::take(&mut self.spelled);
+        self.names.clear();
+        for at in 0..self.slots.len() {
+            let digested = std::mem::take(&mut self.slots[at].digested);
+            let mut digested = Arc::unwrap_or_clone(digested);
+            let includes = digested.includes.iter_mut().map(|one| &mut one.2);
+            let computed = digested.computed.iter_mut().map(|one| &mut one.1);
+            let probes = digested.probes.iter_mut().map(|one| &mut one.1);
+            let written = digested.written.iter_mut().map(|one| &mut one.1);
+            for number in includes.chain(computed).chain(probes).chain(written) {
+                *number = self.number(&old[*number as usize]);
+            }
+            self.slots[at].digested = Arc::new(digested);
+        }
     }
 
     /// Notes where macros are defined, and which of them may ask for files.

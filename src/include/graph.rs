@@ -275,8 +275,7 @@ impl Graph {
         self.places.len()
     }
 
-    /// Lets go of what was not used for longest. Directives go one by one: the edges made from them
-    /// stay. Places only go all together, since everything refers to them.
+    /// Lets go of what was not used for longest. Of directives, the edges made from them stay.
     fn bound(&mut self, disk: &mut dyn Disk) {
         if self.contents.shrink() {
             // They name slots that may hold something else now.
@@ -296,13 +295,39 @@ impl Graph {
             }
         }
         if self.places.len() + self.nodes.len() + self.contents.names() > self.places_max {
-            self.places.release(disk);
-            let mut fresh = Self::new(self.contents.bytes_max(), self.places_max);
-            fresh.places.number_after(&self.places);
-            fresh.learned = std::mem::take(&mut self.learned);
-            fresh.learned_count = self.learned_count;
-            *self = fresh;
+            self.shed(disk);
         }
+    }
+
+    /// Lets go of the places that no scan has listed for longest. All that names places or nodes by
+    /// their numbers is made again when it is needed, without reading any file that stays.
+    fn shed(&mut self, disk: &mut dyn Disk) {
+        let mut marked = std::mem::take(&mut self.marked);
+        marked.resize(self.places.len(), 0);
+        let mut ages = marked.clone();
+        ages.sort_unstable_by(|a, b| b.cmp(a));
+        let oldest = ages.get(self.places_max / 4).copied().unwrap_or(0);
+        let kept: Vec<bool> = marked.iter().map(|&scan| scan > oldest).collect();
+        let new = self.places.retain(disk, &kept);
+        self.marked = vec![0; self.places.len()];
+        for (new, scan) in new.into_iter().zip(marked) {
+            if let Some(new) = new {
+                self.marked[new.0 as usize] = scan;
+            }
+        }
+        self.nodes.clear();
+        self.node_of.clear();
+        self.configurations.clear();
+        self.remembered.clear();
+        self.remembered_entries = 0;
+        self.reaches.clear();
+        self.asking.clear();
+        for stamps in [&mut self.visited, &mut self.beside] {
+            stamps.clear();
+        }
+        self.ranks.clear();
+        self.by_rank.clear();
+        self.contents.shrink_names(self.places_max / 2);
     }
 
     pub(super) fn node(&mut self, found: Found) -> NodeId {
@@ -343,5 +368,142 @@ impl Graph {
             }
             self.contents.keep(after, &text, self.scan);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::include::places::{Changes, Content, Kind, Stamp, WatchNumber};
+    use crate::message::Mtime;
+
+    /// A disk whose files are all in `/p`, and which counts how often each is read.
+    #[derive(Default)]
+    struct Paper {
+        files: BTreeMap<Vec<u8>, String>,
+        reads: BTreeMap<Vec<u8>, usize>,
+        watches: BTreeMap<AbsPath, WatchNumber>,
+    }
+
+    impl Paper {
+        fn write(&mut self, name: &str, text: &str) {
+            self.files
+                .insert(format!("/p/{name}").into(), text.to_owned());
+        }
+    }
+
+    impl Disk for Paper {
+        fn changes(&mut self) -> Changes {
+            Changes::default()
+        }
+
+        fn watch(&mut self, directory: &AbsPath, _: bool) -> Option<WatchNumber> {
+            let next = WatchNumber(self.watches.len() as u64 + 1);
+            Some(*self.watches.entry(directory.clone()).or_insert(next))
+        }
+
+        fn unwatch(&mut self, watch: WatchNumber) {
+            self.watches.retain(|_, known| *known != watch);
+        }
+
+        fn kind(&mut self, path: &AbsPath) -> Kind {
+            match path.as_bytes() {
+                b"/" | b"/p" => Kind::Directory,
+                path if self.files.contains_key(path) => Kind::File,
+                _ => Kind::Absent,
+            }
+        }
+
+        fn names(&mut self, directory: &AbsPath) -> Option<Vec<Bytes>> {
+            let within = [directory.as_bytes(), b"/"].concat();
+            let names = self.files.keys().filter_map(|path| {
+                let name = path.strip_prefix(&within[..])?;
+                Some(Bytes::from(name))
+            });
+            match directory.as_bytes() {
+                b"/" => Some(vec![Bytes::from("p")]),
+                _ => Some(names.collect()),
+            }
+        }
+
+        fn stamp(&mut self, path: &AbsPath) -> Option<(Stamp, bool)> {
+            let size = self.files.get(path.as_bytes()).map_or(0, String::len) as u64;
+            let stamp = Stamp {
+                device: 1,
+                inode: 1,
+                size,
+                mode: 0o644,
+                links: 1,
+                mtime: Mtime::default(),
+                ctime: Mtime::default(),
+            };
+            Some((stamp, true))
+        }
+
+        fn read(&mut self, path: &AbsPath) -> Result<Content, Kind> {
+            let text = self.files.get(path.as_bytes()).ok_or(Kind::Absent)?.clone();
+            *self.reads.entry(path.as_bytes().to_vec()).or_default() += 1;
+            let (stamp, settled) = self.stamp(path).ok_or(Kind::Absent)?;
+            Ok(Content {
+                stamp,
+                settled,
+                digest: Digest(*blake3::hash(text.as_bytes()).as_bytes()),
+                bytes: text.into_bytes(),
+            })
+        }
+    }
+
+    /// Units of one project share half their headers, and have the others for themselves.
+    #[test]
+    fn what_was_not_used_for_longest_goes_first() {
+        let mut paper = Paper::default();
+        let mut shared = String::new();
+        for at in 0..40 {
+            shared += &format!("#include \"s{at}.h\"\n");
+            paper.write(
+                &format!("s{at}.h"),
+                &format!("#define M{at} \"t{at}.h\"\n#include M{at}\n"),
+            );
+            paper.write(&format!("t{at}.h"), &format!("int t{at};\n"));
+        }
+        for unit in 0..50 {
+            let mut text = shared.clone();
+            for at in 0..20 {
+                text += &format!("#include \"u{unit}_{at}.h\"\n");
+                paper.write(&format!("u{unit}_{at}.h"), &format!("int u{unit}_{at};\n"));
+            }
+            paper.write(&format!("{unit}.c"), &text);
+        }
+        let cwd = AbsPath::parse("/p").unwrap();
+        let search = SearchList::default();
+        let mut graph = Graph::new(1 << 20, 1000);
+        let mut most = 0;
+        for unit in 0..50 {
+            let main = format!("{unit}.c");
+            let request = ScanRequest {
+                cwd: &cwd,
+                main: main.as_bytes(),
+                search: &search,
+                named_dirs: &[],
+                forced: &[],
+                defines: &[],
+                extra: &[],
+                family: Family::Gcc,
+                language: Language::C,
+            };
+            let scan = graph.scan(&mut paper, &request).unwrap();
+            let files = scan.entries.iter();
+            let files = files.filter(|one| paper.files.contains_key(one.entry.path.as_bytes()));
+            assert_eq!(files.count(), 101, "{main}");
+            most = most.max(graph.places.len() + graph.nodes.len() + graph.contents.names());
+        }
+        // One scan may go beyond the limit by what it needs itself.
+        assert!(most < 1500, "{most}");
+        let reads = |name: &str| paper.reads[format!("/p/{name}").as_bytes()];
+        for at in 0..40 {
+            assert_eq!(reads(&format!("s{at}.h")), 1, "a header of every unit");
+        }
+        assert_eq!(paper.watches.len(), 2, "each directory is watched once");
+        assert!(graph.places.len() < 1000);
     }
 }
