@@ -17,10 +17,10 @@ use smol::Async;
 use super::agent;
 use super::broker;
 use super::link::{self, LinkConfig};
-use super::node::Node;
+use super::node::{Node, RemoteSlot};
 use crate::config::DaemonConfig;
 use crate::executor;
-use crate::id::Digest;
+use crate::id::{Digest, LeaseId};
 use crate::key::{ClusterKey, Credentials};
 use crate::message::Login;
 use crate::sandbox::ladder;
@@ -29,7 +29,7 @@ use crate::sandbox::zygote::Starter;
 use crate::submitter::job::Submitter;
 use crate::submitter::placement::Placement;
 use crate::sys;
-use crate::worker::job::{Admission, Slot, Worker};
+use crate::worker::job::{Admission, Coming, Slot, Worker};
 use crate::worker::store::Store;
 use crate::worker::tenancy::Tenancies;
 use crate::worker::tree::TreeLimits;
@@ -187,16 +187,20 @@ async fn accept_clients(listener: Async<UnixListener>, submitter: Arc<Submitter>
     }
 }
 
+impl Slot for RemoteSlot {
+    fn granted(&self) -> Coming<'_, ()> {
+        Box::pin(RemoteSlot::granted(self))
+    }
+}
+
 /// Lends the node's slots to the worker.
 struct NodeSlots(Node);
 
 impl Admission for NodeSlots {
-    fn slot(&self) -> Slot<'_> {
-        Box::pin(async {
-            self.0
-                .remote_slot()
-                .await
-                .map(|slot| Box::new(slot) as Box<dyn Send>)
+    fn claim(&self, lease: LeaseId) -> Coming<'_, Option<Box<dyn Slot>>> {
+        Box::pin(async move {
+            let slot = self.0.claim(lease).await?;
+            Some(Box::new(slot) as Box<dyn Slot>)
         })
     }
 

@@ -1,35 +1,27 @@
 //! The node's side of its connection to the scheduler, as a state machine.
 //!
 //! Decides when to connect, what to say after a login, when a scheduler is silent for too long, and
-//! what becomes of requests when there is none: each is answered at once, so that the work is done on this
+//! what becomes of requests when there is none: they wait for the next scheduler for a short while after one
+//! was lost, and are answered at once otherwise, so that the work is done on this
 //! machine. Knows no socket and no clock; [`super::link`] has them.
 //!
-//! Leases belong to the connection on which they were granted. What is returned later is swallowed here:
+//! Leases belong to the connection on which they were granted. What is said of them later is swallowed here:
 //! to another scheduler the number would mean somebody else's lease.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::id::{Digest, LeaseId, NodeId, RequestId, Time};
 use crate::message::{
-    FromScheduler, Grant, Login, NodeState, Outcome, REPORT_EVERY_MS, ToScheduler, Want,
+    Deal, FromScheduler, Login, NodeState, Offer, REPORT_EVERY_MS, ToScheduler, Want,
 };
 
 /// What the rest of the daemon says to the scheduler.
 #[derive(Clone, Debug, PartialEq)]
 pub enum LinkCommand {
-    /// A submitter wants a slot. The answer is one [`LinkEvent::Grant`] or [`LinkEvent::Deny`], unless the
-    /// request is withdrawn before.
-    Want(Want),
-    /// A request is withdrawn. A grant may already be on its way to the daemon, and must be returned.
-    Withdraw(RequestId),
-    /// A lease ends.
-    Return {
-        /// Which.
-        lease: LeaseId,
-        /// What came of it.
-        outcome: Outcome,
-    },
+    /// A submitter speaks of slots. A request is answered by an offer of a lease, which need not be the only
+    /// one, or by a denial, unless it is withdrawn or begun before.
+    Deal(Deal),
     /// Toolchains came into the store, or went.
     Toolchains {
         /// New ones.
@@ -54,15 +46,8 @@ pub enum LinkEvent {
     /// There is no scheduler, for this reason. Leases of the one before are void. Also said, once
     /// for each reason, while none can be found.
     Down(String),
-    /// A slot.
-    Grant(Grant),
-    /// No slot: compile locally.
-    Deny {
-        /// Which request.
-        request: RequestId,
-        /// A sentence.
-        why: String,
-    },
+    /// A submitter is told of slots.
+    Offer(Offer),
 }
 
 /// What happened.
@@ -109,7 +94,9 @@ const PAUSE_LONGEST: Duration = Duration::from_secs(3);
 const SHORT: Duration = Duration::from_secs(1);
 /// A tick that comes so much too late says that this process was stopped, not the scheduler.
 const LATENESS: Duration = Duration::from_millis(500);
-/// Requests without an answer, at most; more are denied.
+/// How long requests wait for the next scheduler after one was lost.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Requests that wait, at most; more are denied.
 const PENDING_MAX: usize = 4096;
 /// Toolchains that are told to the scheduler, at most.
 const TOOLCHAINS_MAX: usize = 10_000;
@@ -121,7 +108,10 @@ pub struct Session {
     toolchains: BTreeSet<Digest>,
     state: NodeState,
     phase: Phase,
-    pending: BTreeSet<RequestId>,
+    /// The requests that wait.
+    pending: BTreeMap<RequestId, Want>,
+    /// Until when they wait for another scheduler, after one was lost.
+    patience: Option<Time>,
     leases: BTreeSet<LeaseId>,
     pause: Duration,
     /// Why there is no scheduler, for whoever asks now.
@@ -155,7 +145,8 @@ impl Session {
             login,
             state: NodeState::default(),
             phase: Phase::Resting { until: Time(0) },
-            pending: BTreeSet::new(),
+            pending: BTreeMap::new(),
+            patience: None,
             leases: BTreeSet::new(),
             pause: PAUSE_FIRST,
             why: "not found yet".into(),
@@ -177,7 +168,7 @@ impl Session {
 
     /// When the next [`Input::Tick`] is due, if nothing else happens.
     pub fn next_wake(&self) -> Option<Time> {
-        match self.phase {
+        let of_phase = match self.phase {
             Phase::Resting { until } => Some(until),
             Phase::Connecting => None,
             Phase::Greeting { since } => Some(since.after(WELCOME_TIMEOUT)),
@@ -187,33 +178,13 @@ impl Session {
                 changed,
                 ..
             } => Some(report_due(reported, changed).min(heard.after(SILENCE))),
-        }
+        };
+        of_phase.into_iter().chain(self.patience).min()
     }
 
     fn command(&mut self, command: LinkCommand, now: Time) {
-        let is_up = matches!(self.phase, Phase::Up { .. });
         match command {
-            LinkCommand::Want(want) if !is_up => {
-                let why = format!("no scheduler: {}", self.why);
-                self.deny(want.request, why);
-            }
-            LinkCommand::Want(want) if self.pending.len() >= PENDING_MAX => {
-                self.deny(want.request, "too many requests wait".into());
-            }
-            LinkCommand::Want(want) => {
-                self.pending.insert(want.request);
-                self.send(ToScheduler::Want(want));
-            }
-            LinkCommand::Withdraw(request) => {
-                if self.pending.remove(&request) {
-                    self.send(ToScheduler::Withdraw(request));
-                }
-            }
-            LinkCommand::Return { lease, outcome } => {
-                if self.leases.remove(&lease) {
-                    self.send(ToScheduler::Return { lease, outcome });
-                }
-            }
+            LinkCommand::Deal(deal) => self.deal(deal),
             LinkCommand::Toolchains { added, removed } => self.take_toolchains(added, removed),
             LinkCommand::State(state) => {
                 let differs = state != self.state;
@@ -226,6 +197,73 @@ impl Session {
                     if report_due(*reported, *changed) <= now {
                         self.report(now);
                     }
+                }
+            }
+        }
+    }
+
+    fn deal(&mut self, deal: Deal) {
+        let is_up = matches!(self.phase, Phase::Up { .. });
+        match deal {
+            Deal::Want(want) if !is_up && self.patience.is_none() => {
+                let why = format!("no scheduler: {}", self.why);
+                self.deny(want.request, why);
+            }
+            Deal::Want(want) if self.pending.len() >= PENDING_MAX => {
+                self.deny(want.request, "too many requests wait".into());
+            }
+            Deal::Want(want) => {
+                self.pending.insert(want.request, want.clone());
+                if is_up {
+                    self.say(Deal::Want(want));
+                }
+            }
+            Deal::Withdraw(request) => {
+                if self.pending.remove(&request).is_some() && is_up {
+                    self.say(Deal::Withdraw(request));
+                }
+            }
+            Deal::Began { request, lease } => {
+                // Even under a lease that is void, the job no longer waits.
+                let waited = self.pending.remove(&request).is_some();
+                if self.leases.contains(&lease) {
+                    self.say(Deal::Began { request, lease });
+                } else if waited && is_up {
+                    self.say(Deal::Withdraw(request));
+                }
+            }
+            Deal::Ended { lease, .. } => {
+                if self.leases.contains(&lease) {
+                    self.say(deal);
+                }
+            }
+            Deal::Return(lease) => {
+                if self.leases.remove(&lease) {
+                    self.say(Deal::Return(lease));
+                }
+            }
+        }
+    }
+
+    fn offer(&mut self, offer: Offer) {
+        match offer {
+            Offer::Grant(grant) => {
+                self.leases.insert(grant.lease);
+                self.tell(LinkEvent::Offer(Offer::Grant(grant)));
+            }
+            Offer::Revoke(lease) => {
+                if self.leases.contains(&lease) {
+                    self.tell(LinkEvent::Offer(Offer::Revoke(lease)));
+                }
+            }
+            Offer::Size { request, size } => {
+                if self.pending.contains_key(&request) {
+                    self.tell(LinkEvent::Offer(Offer::Size { request, size }));
+                }
+            }
+            Offer::Deny { request, why } => {
+                if self.pending.remove(&request).is_some() {
+                    self.deny(request, why);
                 }
             }
         }
@@ -269,28 +307,16 @@ impl Session {
                 };
                 self.tell(LinkEvent::Up { node, name });
                 self.report(now);
+                self.patience = None;
+                for want in self.pending.clone().into_values() {
+                    self.say(Deal::Want(want));
+                }
             }
             (Phase::Greeting { .. }, FromScheduler::Refused(why)) => {
                 self.pause = PAUSE_LONGEST;
                 self.give_up(format!("the scheduler refuses this node: {why}"), now);
             }
-            (Phase::Up { .. }, FromScheduler::Grant(grant)) => {
-                if self.pending.remove(&grant.request) {
-                    self.leases.insert(grant.lease);
-                    self.tell(LinkEvent::Grant(grant));
-                } else {
-                    // It crossed the withdrawal.
-                    self.send(ToScheduler::Return {
-                        lease: grant.lease,
-                        outcome: Outcome::Unused,
-                    });
-                }
-            }
-            (Phase::Up { .. }, FromScheduler::Deny { request, why }) => {
-                if self.pending.remove(&request) {
-                    self.deny(request, why);
-                }
-            }
+            (Phase::Up { .. }, FromScheduler::Offer(offer)) => self.offer(offer),
             (Phase::Up { .. }, FromScheduler::Alive | FromScheduler::Status(_)) => {}
             (_, message) => {
                 log::debug!("out of order from the scheduler: {message:?}");
@@ -300,6 +326,10 @@ impl Session {
     }
 
     fn tick(&mut self, now: Time) {
+        if self.patience.is_some_and(|until| until <= now) {
+            self.patience = None;
+            self.deny_all();
+        }
         match self.phase {
             Phase::Resting { until } if until <= now => {
                 self.phase = Phase::Connecting;
@@ -375,18 +405,30 @@ impl Session {
         }
         self.why = why;
         self.leases.clear();
+        if was_good {
+            self.patience = Some(now.after(PATIENCE));
+        } else if self.patience.is_none() {
+            self.deny_all();
+        }
+    }
+
+    fn deny_all(&mut self) {
         let reason = format!("no scheduler: {}", self.why);
-        for request in std::mem::take(&mut self.pending) {
+        for (request, _) in std::mem::take(&mut self.pending) {
             self.deny(request, reason.clone());
         }
     }
 
     fn deny(&mut self, request: RequestId, why: String) {
-        self.tell(LinkEvent::Deny { request, why });
+        self.tell(LinkEvent::Offer(Offer::Deny { request, why }));
     }
 
     fn tell(&mut self, event: LinkEvent) {
         self.outputs.push(Output::Tell(event));
+    }
+
+    fn say(&mut self, deal: Deal) {
+        self.send(ToScheduler::Deal(deal));
     }
 
     fn send(&mut self, message: ToScheduler) {

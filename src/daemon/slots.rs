@@ -1,11 +1,14 @@
 //! Who may compile on this machine now: local jobs and remote jobs share its slots.
 //!
-//! Pure. Local jobs go first, since somebody sits at this machine; a remote job waits in a short
-//! queue, so that a slot that becomes free is not idle for a round trip, and is refused beyond it,
-//! so that it is compiled elsewhere instead of growing old here. A node without slots
+//! Pure. Local jobs go first, since somebody sits at this machine. A remote job comes under a lease, which
+//! is one slot: the next job of a lease waits here until the one before has ended, so that the slot is not
+//! idle for a round trip. One may wait for each lease, and as many as there are slots for all together; beyond
+//! that they are refused, so that they are compiled elsewhere instead of growing old here. A node without slots
 //! (`-m 0`) still runs one local job at a time, as icecream does: links have to happen somewhere.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use crate::id::LeaseId;
 
 /// A claim on a slot; the caller chooses its number, unique among all claims.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -17,7 +20,7 @@ pub struct Claim(pub u64);
 pub enum Admission {
     /// It holds a slot, or waits for one and will be named by [`Slots::granted`].
     Accepted,
-    /// The queue is full.
+    /// The queue is full, or one waits for this lease already.
     Busy,
 }
 
@@ -26,9 +29,9 @@ pub enum Admission {
 pub struct Slots {
     total: u32,
     local: BTreeSet<Claim>,
-    remote: BTreeSet<Claim>,
+    remote: BTreeMap<Claim, LeaseId>,
     local_queue: VecDeque<Claim>,
-    remote_queue: VecDeque<Claim>,
+    remote_queue: VecDeque<(Claim, LeaseId)>,
 }
 
 impl Slots {
@@ -37,7 +40,7 @@ impl Slots {
         Self {
             total,
             local: BTreeSet::new(),
-            remote: BTreeSet::new(),
+            remote: BTreeMap::new(),
             local_queue: VecDeque::new(),
             remote_queue: VecDeque::new(),
         }
@@ -49,21 +52,21 @@ impl Slots {
         self.local_queue.push_back(claim);
     }
 
-    /// A remote job wants a slot.
-    pub fn claim_remote(&mut self, claim: Claim) -> Admission {
-        // One job may wait behind each slot.
-        if self.remote.len() + self.remote_queue.len() >= 2 * self.total as usize {
+    /// A remote job wants a slot under this lease.
+    pub fn claim_remote(&mut self, claim: Claim, lease: LeaseId) -> Admission {
+        let is_full = self.remote.len() + self.remote_queue.len() >= 2 * self.total as usize;
+        if is_full || self.remote_queue.iter().any(|(_, other)| *other == lease) {
             return Admission::Busy;
         }
-        self.remote_queue.push_back(claim);
+        self.remote_queue.push_back((claim, lease));
         Admission::Accepted
     }
 
     /// A claim ends, whether it holds a slot or still waits for one.
     pub fn release(&mut self, claim: Claim) {
-        if !self.local.remove(&claim) && !self.remote.remove(&claim) {
+        if !self.local.remove(&claim) && self.remote.remove(&claim).is_none() {
             self.local_queue.retain(|waiting| *waiting != claim);
-            self.remote_queue.retain(|waiting| *waiting != claim);
+            self.remote_queue.retain(|(waiting, _)| *waiting != claim);
         }
     }
 
@@ -79,10 +82,15 @@ impl Slots {
             granted.push(claim);
         }
         while self.running() < self.total {
-            let Some(claim) = self.remote_queue.pop_front() else {
+            let in_use: BTreeSet<LeaseId> = self.remote.values().copied().collect();
+            let mut waiting = self.remote_queue.iter();
+            let Some(first) = waiting.position(|(_, lease)| !in_use.contains(lease)) else {
                 break;
             };
-            self.remote.insert(claim);
+            let Some((claim, lease)) = self.remote_queue.remove(first) else {
+                break;
+            };
+            self.remote.insert(claim, lease);
             granted.push(claim);
         }
         granted
@@ -111,12 +119,17 @@ mod tests {
         numbers.iter().copied().map(Claim).collect()
     }
 
+    /// A remote claim under a lease of its own.
+    fn claim(slots: &mut Slots, number: u64) -> Admission {
+        slots.claim_remote(Claim(number), LeaseId(number))
+    }
+
     #[test]
     fn local_jobs_go_first() {
         let mut slots = Slots::new(2);
-        assert_eq!(slots.claim_remote(Claim(1)), Admission::Accepted);
-        assert_eq!(slots.claim_remote(Claim(2)), Admission::Accepted);
-        assert_eq!(slots.claim_remote(Claim(3)), Admission::Accepted);
+        for number in 1..=3 {
+            assert_eq!(claim(&mut slots, number), Admission::Accepted);
+        }
         assert_eq!(slots.granted(), claims(&[1, 2]));
         slots.claim_local(Claim(4));
         assert_eq!(slots.granted(), []);
@@ -130,18 +143,33 @@ mod tests {
     #[test]
     fn a_remote_job_beyond_the_queue_is_refused() {
         let mut slots = Slots::new(1);
-        assert_eq!(slots.claim_remote(Claim(1)), Admission::Accepted);
+        assert_eq!(claim(&mut slots, 1), Admission::Accepted);
         assert_eq!(slots.granted(), claims(&[1]));
-        assert_eq!(slots.claim_remote(Claim(2)), Admission::Accepted);
-        assert_eq!(slots.claim_remote(Claim(3)), Admission::Busy);
+        assert_eq!(claim(&mut slots, 2), Admission::Accepted);
+        assert_eq!(claim(&mut slots, 3), Admission::Busy);
         slots.release(Claim(2));
-        assert_eq!(slots.claim_remote(Claim(3)), Admission::Accepted);
+        assert_eq!(claim(&mut slots, 3), Admission::Accepted);
+    }
+
+    #[test]
+    fn a_lease_is_one_slot_and_one_job_that_waits_for_it() {
+        let mut slots = Slots::new(3);
+        let lease = LeaseId(9);
+        assert_eq!(slots.claim_remote(Claim(1), lease), Admission::Accepted);
+        assert_eq!(slots.granted(), claims(&[1]));
+        assert_eq!(slots.claim_remote(Claim(2), lease), Admission::Accepted);
+        assert_eq!(slots.claim_remote(Claim(3), lease), Admission::Busy);
+        assert_eq!(slots.granted(), [], "its lease is in use");
+        assert_eq!(claim(&mut slots, 4), Admission::Accepted);
+        assert_eq!(slots.granted(), claims(&[4]), "another's is not");
+        slots.release(Claim(1));
+        assert_eq!(slots.granted(), claims(&[2]));
     }
 
     #[test]
     fn without_slots_one_local_job_runs_at_a_time_and_no_remote_one() {
         let mut slots = Slots::new(0);
-        assert_eq!(slots.claim_remote(Claim(9)), Admission::Busy);
+        assert_eq!(claim(&mut slots, 9), Admission::Busy);
         slots.claim_local(Claim(1));
         slots.claim_local(Claim(2));
         assert_eq!(slots.granted(), claims(&[1]));

@@ -4,10 +4,13 @@
 //! [`server`] is the only part that knows sockets and clocks.
 
 pub mod admission;
+pub mod fairness;
 pub mod lease;
+mod lending;
 pub mod node;
 pub mod policy;
 pub mod queue;
+pub mod roster;
 pub mod server;
 pub mod speed;
 pub mod state;
@@ -16,4 +19,4 @@ mod stories;
 pub mod suspicion;
 
 pub use server::{Server, ServerConfig, serve};
-pub use state::{Action, Core, Event, PeerId};
+pub use state::{Action, Core, Event, PeerId, Rules};

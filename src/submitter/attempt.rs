@@ -23,6 +23,7 @@ use crate::message::{
 };
 
 use super::output::{self, Pending};
+use super::placement::Progress;
 use super::pool::Warm;
 
 /// What a compiler may print before the job is compiled locally instead: it waits in memory.
@@ -59,6 +60,8 @@ pub struct Prepared<'a> {
     pub manifest: &'a Manifest,
     /// The name of the file that the command makes anew; the others it writes in place.
     pub made_anew: Option<&'a [u8]>,
+    /// Whom to tell that the worker has started the compiler.
+    pub progress: &'a Progress,
 }
 
 /// What a worker delivered.
@@ -140,7 +143,8 @@ pub async fn run(
         let message = receive(warm).await?;
         *spoke = true;
         match message {
-            FromWorker::Alive | FromWorker::Started => {}
+            FromWorker::Alive => {}
+            FromWorker::Started => prepared.progress.started(),
             FromWorker::NeedManifest(digest) if digest == prepared.spec.toolchain => {
                 send(warm, &ToWorker::Manifest(prepared.manifest.clone())).await?;
             }

@@ -3,10 +3,12 @@
 //! Works with the rights of the user who compiles: it reads his sources and writes his objects.
 //! Knows no scheduler; [`placement`] asks the node.
 
+pub mod allot;
 pub mod attempt;
 pub mod client;
 pub mod course;
 pub mod environment;
+pub mod holdings;
 pub mod inputs;
 pub mod job;
 pub mod locale;
@@ -14,5 +16,6 @@ pub mod output;
 pub mod placement;
 pub mod pool;
 pub mod preprocess;
+pub mod race;
 pub mod sources;
 pub mod spelling;

@@ -18,7 +18,7 @@ use super::tenancy::{Occupied, Tenancies, Tenancy};
 use super::tree::{TreeError, WrittenKind};
 use crate::compress;
 use crate::dictionary::Decoder;
-use crate::id::{AbsPath, Digest};
+use crate::id::{AbsPath, Digest, LeaseId};
 use crate::message::{
     CHUNK_BYTES_MAX, Entry, EntryKind, Failure, FromWorker, JobSpec, Terminal, ToWorker, Usage,
 };
@@ -31,16 +31,22 @@ const WRITABLE_MAX: usize = 64;
 /// Arguments and variables of a job, at most.
 const WORDS_MAX: usize = 100_000;
 
-/// A slot on its way; none when the queue is full.
-pub type Slot<'a> = Pin<Box<dyn Future<Output = Option<Box<dyn Send>>> + Send + 'a>>;
+/// What is on its way.
+pub type Coming<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// Whatever lends a slot to a remote job, for as long as the box lives.
+/// Whatever lends slots to remote jobs.
 pub trait Admission: Send + Sync {
-    /// A slot, after a wait in a short queue; none when that is full.
-    fn slot(&self) -> Slot<'_>;
+    /// A place in the short queue for a slot, for a job under this lease; none when that is full.
+    fn claim(&self, lease: LeaseId) -> Coming<'_, Option<Box<dyn Slot>>>;
 
     /// These toolchains are in the store now, and these no longer.
     fn toolchains(&self, added: Vec<Digest>, removed: Vec<Digest>);
+}
+
+/// A slot, or the place of a job that waits for it; free again when dropped.
+pub trait Slot: Send + Sync {
+    /// Waits until the job may run; to be awaited once.
+    fn granted(&self) -> Coming<'_, ()>;
 }
 
 /// What all jobs of this machine share.
@@ -102,21 +108,33 @@ pub async fn run(
         .as_ref()
         .map_err(|why| Failed::new(Failure::NoRemote, why.clone()))?;
     let slot = conversation
-        .unless_cancelled(worker.admission.slot())
+        .unless_cancelled(worker.admission.claim(spec.lease))
         .await?;
-    let _slot =
+    let slot =
         slot.ok_or_else(|| Failed::new(Failure::Busy, "all slots and the queue are full"))?;
+    // A job may come before its slot is free, so that the slot is not idle while the job travels. It
+    // gets what it lacks from its submitter meanwhile, and nothing else: no tree, no sandbox.
     let placed = toolchain(worker, spec.toolchain, conversation).await?;
-    let began = Instant::now();
     let tenancy = tenancies.enter(spec.tenant, placed).await?;
+    materialise(worker, &tenancy, &entries, conversation).await?;
+    conversation.unless_cancelled(slot.granted()).await?;
+    let began = Instant::now();
     let occupied = occupy(worker, &tenancy, &spec, &entries, conversation).await?;
-    compile(worker, &tenancy, spec, &occupied, conversation, began).await
+    compile(
+        worker,
+        &tenancy,
+        spec,
+        &occupied,
+        conversation,
+        (slot, began),
+    )
+    .await
 }
 
 /// How often a job's files are fetched again when others push them out of the tenancy's trees.
 const OCCUPY_TRIES: usize = 3;
 
-/// A tree with the job's files.
+/// A tree with the job's files, which were materialised before.
 async fn occupy(
     worker: &Arc<Worker>,
     tenancy: &Arc<Tenancy>,
@@ -125,7 +143,6 @@ async fn occupy(
     conversation: &mut Conversation<'_>,
 ) -> Result<Occupied, Failed> {
     for _ in 0..OCCUPY_TRIES {
-        materialise(worker, tenancy, entries, conversation).await?;
         match tenancy
             .occupy(entries.to_vec(), spec.writable.clone(), spec.cwd.clone())
             .await
@@ -133,6 +150,7 @@ async fn occupy(
             Err(TreeError::Missing(_)) => {}
             other => return other.map_err(from_tree),
         }
+        materialise(worker, tenancy, entries, conversation).await?;
     }
     Err(Failed::new(
         Failure::Full,
@@ -341,7 +359,7 @@ async fn compile(
     spec: JobSpec,
     occupied: &Occupied,
     conversation: &mut Conversation<'_>,
-    began: Instant,
+    (slot, began): (Box<dyn Slot>, Instant),
 ) -> Result<Done, Failed> {
     let launch = Launch {
         tree: occupied.number(),
@@ -382,6 +400,8 @@ async fn compile(
         running.kill();
         let _ = running.wait().await;
     }
+    // What follows is the network's time: the next job may have the processor.
+    drop(slot);
     let (ended, consumed) = ended?.map_err(|error| internal(&error))?;
     let status = match ended {
         Ended::Exited(status) => status,
