@@ -18,6 +18,34 @@ pub enum ConfigError {
     },
 }
 
+/// What becomes of a compile that can't travel as a source job.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Declined {
+    /// It travels as preprocessed text where the object is the same, and is local otherwise.
+    #[default]
+    Local,
+    /// It travels as preprocessed text, even where that changes its debug information.
+    Preprocessed,
+}
+
+impl Declined {
+    /// The word on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Local => "local",
+            Self::Preprocessed => "preprocessed",
+        }
+    }
+}
+
+/// Reads the value of `--declined`.
+pub fn parse_declined(text: &str) -> Result<Declined, String> {
+    [Declined::Local, Declined::Preprocessed]
+        .into_iter()
+        .find(|declined| declined.name() == text)
+        .ok_or_else(|| "local or preprocessed is expected".to_owned())
+}
+
 /// What the scheduler is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SchedulerConfig {
@@ -51,6 +79,8 @@ pub struct DaemonConfig {
     /// Whether this machine's own jobs go through its worker and sandbox too: so that the private
     /// cluster of `ice run` is a whole one.
     pub loopback: bool,
+    /// What becomes of a compile whose headers can't be told.
+    pub declined: Declined,
     /// Niceness of the compiles for others, 0 to 19.
     pub nice: u8,
     /// Whom the worker becomes when it is started by root; none for the default.
@@ -181,6 +211,16 @@ impl Places {
                 option: "--socket",
             }),
         }
+    }
+
+    /// The configuration files: the system's, then the user's. Those that come later count more.
+    pub fn config_files(&self) -> Vec<PathBuf> {
+        let system = PathBuf::from("/etc/ice/ice.toml");
+        let user = (!self.is_root)
+            .then(|| self.below(&self.config_home, ".config"))
+            .flatten();
+        let user = user.map(|directory| directory.join("ice/ice.toml"));
+        [Some(system), user].into_iter().flatten().collect()
     }
 
     fn below(&self, named: &Option<PathBuf>, in_home: &str) -> Option<PathBuf> {

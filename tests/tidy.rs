@@ -38,6 +38,7 @@ const LAYERS: [(&str, &[&str]); 5] = [
             "scheduler/stories",
             "scheduler/suspicion",
             "submitter/environment",
+            "submitter/missing",
             "toolchain/closure",
             "toolchain/elf",
             "toolchain/manifest",

@@ -8,13 +8,15 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::CommandFactory;
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
 use nix::unistd::{Pid, daemon, getppid};
 
 use super::options::{Ice, Word};
 use super::resolve::World;
-use super::{log_output, run, symlinks};
+use super::settings::Settings;
+use super::{in_force, log_output, run, symlinks};
 use crate::client::{self, Invocation, Variables};
 use crate::config::{
     BuildNativeConfig, KeyAction, KeyConfig, ProcessConfig, SchedulerConfig, StatusConfig,
@@ -37,7 +39,7 @@ type Failure = Box<dyn Error + Send + Sync>;
 const DISCOVERY_WAIT: Duration = Duration::from_secs(2);
 
 /// Runs what was asked for and returns the exit status.
-pub(super) fn dispatch(ice: Ice, world: &World) -> Result<u8, Box<dyn Error + Send + Sync>> {
+pub(super) fn dispatch(ice: Ice, world: &World, settings: &Settings) -> Result<u8, Failure> {
     match ice.word {
         Word::Scheduler(options) => {
             let config = world.scheduler(options)?;
@@ -63,12 +65,21 @@ pub(super) fn dispatch(ice: Ice, world: &World) -> Result<u8, Box<dyn Error + Se
             }));
         }
         Word::Symlinks(options) => symlinks::print(&world.cwd.join(options.directory))?,
-        Word::Agent { verbose } => {
+        Word::Config(options) => {
+            let text = in_force::report(options.word.as_deref(), world, settings)?;
+            let _ = io::stdout().write_all(text.as_bytes());
+        }
+        Word::Completions { shell } => {
+            let mut text = Vec::new();
+            clap_complete::generate(shell, &mut Ice::command(), "ice", &mut text);
+            let _ = io::stdout().write_all(&text);
+        }
+        Word::Agent { verbose, declined } => {
             log_output::start(&ProcessConfig {
                 verbosity: verbose,
                 ..ProcessConfig::default()
             })?;
-            daemon::agent::run()?;
+            daemon::agent::run(declined)?;
         }
         Word::SandboxZygote { words } => sandbox::zygote_main(&words),
         Word::SandboxProbe { .. } => sandbox::probe_main(),

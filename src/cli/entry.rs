@@ -3,11 +3,14 @@
 //! A name decides first, then a word, and the grammar of options is built only when neither is a
 //! compiler's: it costs a third of what a whole compile call may.
 
-use std::ffi::OsString;
+use std::error::Error;
+use std::ffi::{OsStr, OsString};
 
-use clap::Parser;
+use clap::FromArgMatches;
 
 use super::options::Ice;
+use super::resolve::World;
+use super::settings::{SECTIONS, Settings};
 use super::{dispatch, resolve};
 use crate::client::{self, Invocation};
 use crate::id::Bytes;
@@ -24,6 +27,8 @@ pub(super) const WORDS: &[&str] = &[
     "run",
     "local",
     "symlinks",
+    "config",
+    "completions",
     "agent",
     "sandbox-zygote",
     "sandbox-probe",
@@ -42,21 +47,35 @@ const ICECREAM_NAMES: &[(&str, &str)] = &[
 pub fn run(argv: Vec<OsString>) -> u8 {
     match meaning(argv.into_iter().map(Bytes::from).collect()) {
         Meaning::Client(invocation) => client::run(invocation),
-        Meaning::Grammar(argv) => {
-            let parsed = Ice::try_parse_from(argv.iter().map(Bytes::as_os_str));
-            match parsed {
-                Ok(ice) => resolve::world_of_this_process()
-                    .and_then(|world| dispatch::dispatch(ice, &world))
-                    .unwrap_or_else(|error| {
-                        eprintln!("ice: {error}");
-                        1
-                    }),
-                Err(error) => {
-                    // Standard output may be closed; then there is nobody to tell.
-                    let _ = error.print();
-                    error.exit_code() as u8
-                }
-            }
+        Meaning::Grammar(argv) => resolve::world_of_this_process()
+            .and_then(|world| obey(&argv, &world))
+            .unwrap_or_else(|error| {
+                eprintln!("ice: {error}");
+                1
+            }),
+    }
+}
+
+/// Runs the role that the grammar finds in a command line.
+fn obey(argv: &[Bytes], world: &World) -> Result<u8, Box<dyn Error + Send + Sync>> {
+    // A broken configuration must not keep anybody from reading the help.
+    let word = argv.get(1).map(Bytes::as_os_str).and_then(OsStr::to_str);
+    let settings = match word {
+        Some(word) if word == "config" || SECTIONS.contains(&word) => {
+            Settings::read(&world.config_files())?
+        }
+        _ => Settings::default(),
+    };
+    let parsed = settings
+        .grammar(&world.variables)
+        .try_get_matches_from(argv.iter().map(Bytes::as_os_str))
+        .and_then(|matches| Ice::from_arg_matches(&matches));
+    match parsed {
+        Ok(ice) => dispatch::dispatch(ice, world, &settings),
+        Err(error) => {
+            // Standard output may be closed; then there is nobody to tell.
+            let _ = error.print();
+            Ok(error.exit_code() as u8)
         }
     }
 }

@@ -5,11 +5,13 @@
 
 mod dispatch;
 mod entry;
+mod in_force;
 mod log_output;
 mod options;
 mod private;
 mod resolve;
 mod run;
+mod settings;
 mod symlinks;
 mod tally;
 

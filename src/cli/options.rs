@@ -40,12 +40,22 @@ pub(super) enum Word {
     Local(LocalOptions),
     /// Make links to ice under the names of all compilers.
     Symlinks(SymlinksOptions),
+    /// Print the settings in force, and where each comes from.
+    Config(ConfigOptions),
+    /// Print the completions of a shell.
+    Completions {
+        /// Which shell.
+        shell: clap_complete::Shell,
+    },
     /// The submitter of one user beside a system daemon.
     #[command(hide = true)]
     Agent {
         /// Log more.
         #[arg(short, long, action = ArgAction::Count)]
         verbose: u8,
+        /// As for the daemon.
+        #[arg(long, default_value = "local", value_parser = crate::config::parse_declined)]
+        declined: crate::config::Declined,
     },
     /// The process that starts compilers in their sandboxes.
     #[command(hide = true)]
@@ -99,6 +109,10 @@ pub(super) struct DaemonOptions {
     /// Take no jobs of others.
     #[arg(long)]
     pub(super) no_remote: bool,
+    /// What becomes of compiles whose headers can't be told: `local`, unless their objects are the
+    /// same from preprocessed text, or `preprocessed`, though debug information loses its columns.
+    #[arg(long, value_name = "HOW", default_value = "local", value_parser = crate::config::parse_declined)]
+    pub(super) declined: crate::config::Declined,
     /// Niceness of the compiles for others.
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u8).range(0..=19))]
     pub(super) nice: u8,
@@ -188,6 +202,13 @@ pub(super) struct SymlinksOptions {
     /// Where; it is made when it is not there.
     #[arg(value_name = "DIRECTORY")]
     pub(super) directory: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ConfigOptions {
+    /// Only those of `ice WORD`.
+    #[arg(value_name = "WORD")]
+    pub(super) word: Option<String>,
 }
 
 /// What says to which cluster a process belongs.
@@ -296,7 +317,7 @@ mod tests {
             ("ice-daemon.8", &["daemon"]),
             ("ice-build-native.1", &["build-native"]),
             ("ice-run.1", &["run"]),
-            ("ice.1", &["status", "key", "local", "symlinks"]),
+            ("ice.1", &["status", "key", "local", "symlinks", "config"]),
         ] {
             let grammar = Ice::command();
             let expect = words

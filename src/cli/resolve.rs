@@ -1,17 +1,19 @@
-//! Options + environment + defaults = one configuration per role.
+//! Options (with the defaults from [`super::settings`]) + environment + defaults = one configuration
+//! per role.
 //!
 //! The environment is read in [`world_of_this_process`] and nowhere else, so that the rest is a
 //! function of its arguments.
 
 use std::collections::BTreeMap;
 use std::error::Error;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use super::options::{
     ClusterOptions, DaemonOptions, KeyOptions, KeyWord, ProcessOptions, SchedulerOptions,
     StatusOptions,
 };
+use super::settings;
 use crate::config::{
     ClusterConfig, ConfigError, DaemonConfig, KeyAction, KeyConfig, Places, ProcessConfig,
     SchedulerConfig, StatusConfig,
@@ -66,7 +68,7 @@ impl World {
 
     /// The configuration of `ice daemon`.
     pub(super) fn daemon(&self, options: DaemonOptions) -> Result<DaemonConfig, ConfigError> {
-        let socket = options.socket.or_else(|| self.path("ICE_SOCKET"));
+        let socket = options.socket.or_else(|| self.path("socket"));
         Ok(DaemonConfig {
             max_jobs: options.max_jobs,
             scheduler: self.scheduler_host(options.scheduler),
@@ -80,6 +82,7 @@ impl World {
             cache_limit: options.cache_limit,
             no_remote: options.no_remote,
             loopback: options.loopback,
+            declined: options.declined,
             nice: options.nice,
             user: options.user,
             socket: match socket {
@@ -134,26 +137,33 @@ impl World {
     }
 
     fn key_file(&self, option: Option<PathBuf>) -> Result<PathBuf, ConfigError> {
-        match option.or_else(|| self.path("ICE_KEY_FILE")) {
+        match option.or_else(|| self.path("key-file")) {
             Some(file) => Ok(self.absolute(file)),
             None => self.places.key_file(),
         }
     }
 
-    /// The scheduler by option, or by the variables of icecream.
-    fn scheduler_host(&self, option: Option<String>) -> Option<String> {
-        let variable = |name: &str| {
-            let value = self.variables.get(Path::new(name).as_os_str())?.to_str()?;
-            (!value.is_empty()).then(|| value.to_owned())
-        };
-        option
-            .or_else(|| variable("ICECC_SCHEDULER"))
-            .or_else(|| variable("USE_SCHEDULER"))
+    /// The configuration files of this user, or the one that `ICE_CONFIG` names.
+    pub(super) fn config_files(&self) -> Vec<PathBuf> {
+        let named = self.variables.get(OsStr::new("ICE_CONFIG"));
+        match named.filter(|file| !file.is_empty()) {
+            Some(file) => vec![self.absolute(file.into())],
+            None => self.places.config_files(),
+        }
     }
 
-    fn path(&self, name: &str) -> Option<PathBuf> {
-        let value = self.variables.get(Path::new(name).as_os_str())?;
-        (!value.is_empty()).then(|| PathBuf::from(value))
+    /// The scheduler by option, or by the variables of icecream.
+    fn scheduler_host(&self, option: Option<String>) -> Option<String> {
+        option.or_else(|| self.variable("scheduler")?.into_string().ok())
+    }
+
+    /// What the environment says in place of an option.
+    fn variable(&self, option: &str) -> Option<OsString> {
+        settings::variable(&self.variables, option).map(|(_, value)| value)
+    }
+
+    fn path(&self, option: &str) -> Option<PathBuf> {
+        self.variable(option).map(PathBuf::from)
     }
 
     fn absolute(&self, path: PathBuf) -> PathBuf {
@@ -203,6 +213,7 @@ mod tests {
                 cache_limit: 4 << 30,
                 no_remote: false,
                 loopback: false,
+                declined: crate::config::Declined::Local,
                 nice: 5,
                 user: None,
                 socket: "/home/u/.ice/ice.sock".into(),

@@ -15,6 +15,7 @@ use smol::channel::{Receiver, Sender};
 use smol::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::process::{self, Start};
+use crate::config::Declined;
 use crate::executor;
 use crate::frame::{self, Decoder};
 use crate::message::{FromNode, MESSAGE_BYTES_MAX, ToNode};
@@ -23,7 +24,7 @@ use crate::submitter::placement::Placement;
 use crate::sys;
 
 /// Runs until the broker is gone.
-pub fn run() -> Result<(), Box<dyn Error + Send + Sync>> {
+pub fn run(declined: Declined) -> Result<(), Box<dyn Error + Send + Sync>> {
     // The cluster key is in this process, and the user it runs as need not know it.
     nix::sys::prctl::set_dumpable(false)?;
     process::prepare();
@@ -50,6 +51,7 @@ pub fn run() -> Result<(), Box<dyn Error + Send + Sync>> {
             placement.clone(),
             credentials,
             process::processors(),
+            declined,
             process::platform(),
             spool.0.clone(),
         )?;

@@ -24,7 +24,7 @@ use nix::sys::socket::{
 };
 use nix::unistd::{Gid, Uid};
 
-use crate::config::{DaemonConfig, ProcessConfig};
+use crate::config::{DaemonConfig, Declined, ProcessConfig};
 use crate::key::{ClusterKey, Credentials};
 use crate::names::{self, Account};
 use crate::sandbox::zygote::ZYGOTE_ARGUMENT;
@@ -67,6 +67,7 @@ pub fn run(config: &DaemonConfig) -> Result<(), Failure> {
         agents: BTreeMap::new(),
         zygotes: Vec::new(),
         process: config.process.clone(),
+        declined: config.declined,
     };
     log::info!(
         "the node runs as {}; clients connect at {}",
@@ -152,6 +153,8 @@ struct Broker {
     /// Zygotes that were started for the node. They end with their sockets.
     zygotes: Vec<Child>,
     process: ProcessConfig,
+    /// What agents are told.
+    declined: Declined,
 }
 
 impl Broker {
@@ -223,6 +226,7 @@ impl Broker {
         let mut command = Command::new("/proc/self/exe");
         command.arg("agent");
         command.args((0..self.process.verbosity).map(|_| "-v"));
+        command.args(["--declined", self.declined.name()]);
         sys::become_user(&mut command, uid, gid, groups);
         let agent = spawn(command, &self.process)?;
         // The agent's line to the node: one end to each.

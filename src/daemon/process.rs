@@ -67,6 +67,7 @@ pub fn run_alone(config: DaemonConfig) -> Result<(), Failure> {
             placement.clone(),
             credentials,
             processors(),
+            config.declined,
             platform(),
             config.cache_dir.join("archives"),
         )?;

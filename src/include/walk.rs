@@ -423,16 +423,15 @@ impl Walk<'_, '_> {
         }
         let path = &self.graph.places.get(found.place).path;
         for name in self.graph.learned.get(path).cloned().unwrap_or_default() {
-            for form in [Form::Quote, Form::Angle] {
-                self.resolve(
-                    beside,
-                    Use::Include,
-                    form,
-                    &name,
-                    None,
-                    &mut enter,
-                    &mut mark,
-                )?;
+            // As a directive of either form, as data, and from the working directory, where an
+            // assembler looks.
+            for (usage, form) in [
+                (Use::Include, Form::Quote),
+                (Use::Include, Form::Angle),
+                (Use::Embed, Form::Quote),
+                (Use::Line, Form::Quote),
+            ] {
+                self.resolve(beside, usage, form, &name, None, &mut enter, &mut mark)?;
             }
         }
         enter.sort_unstable();

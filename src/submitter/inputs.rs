@@ -14,10 +14,12 @@ use smol::lock::Semaphore;
 
 use super::attempt::{Content, Delivered};
 use super::locale::Locale;
+use super::missing;
 use super::preprocess::{self, Preprocessed};
-use super::sources::Sources;
+use super::sources::{Account, Sources};
 use super::spelling;
 use crate::args::{Family, Plan, RESPONSE_BYTES_MAX};
+use crate::config::Declined;
 use crate::dictionary::Named;
 use crate::id::{AbsPath, Bytes, Digest};
 use crate::include::Scan;
@@ -26,8 +28,8 @@ use crate::message::{Call, Entry, EntryKind, Mode, Mtime};
 /// Where the text of a preprocessed job lies on the worker. Its own name is in its line markers.
 const TEXT_PLACE: &str = "/ice-preprocessed/text";
 
-/// What compilers say of files that are not there.
-const MISSING: [&[u8]; 2] = [b"No such file or directory", b"file not found"];
+/// Overlooked files after which a job is not sent as a source job any more.
+const MISSES_MAX: u32 = 2;
 
 /// Why a job has to be compiled locally: a stable word and a sentence.
 pub type Reason = (String, String);
@@ -63,6 +65,42 @@ pub struct Inputs {
     text: Option<(Digest, Arc<Vec<u8>>)>,
     /// Whether the user asked for preprocessed jobs, with what is lost by them.
     asked: bool,
+    /// Why it does not travel as a source job.
+    pub declined: Option<Reason>,
+}
+
+/// What it takes to prepare a job.
+#[derive(Clone, Copy)]
+pub struct Means<'a> {
+    /// The scanner.
+    pub sources: &'a Sources,
+    /// Preprocessors that may run at a time.
+    pub preprocessing: &'a Semaphore,
+    /// What becomes of jobs that the scanner declines.
+    pub declined: Declined,
+    /// Why this job must not travel as a source job again.
+    pub given_up: Option<&'a Reason>,
+}
+
+/// Files that the scanner overlooked in one job. What it learns from the first is tried; after the
+/// second the job goes another way.
+#[derive(Debug, Default)]
+pub struct Misses {
+    count: u32,
+    last: Option<Reason>,
+}
+
+impl Misses {
+    /// Another one.
+    pub fn add(&mut self, sentence: String) {
+        self.count += 1;
+        self.last = Some(because("missing-file", sentence));
+    }
+
+    /// Why the job must not travel as a source job again, if it must not.
+    pub fn given_up(&self) -> Option<&Reason> {
+        self.last.as_ref().filter(|_| self.count >= MISSES_MAX)
+    }
 }
 
 impl Inputs {
@@ -106,19 +144,43 @@ impl Inputs {
                 "the compiler has something to say, in a language that is spoken only here";
             return Some(because("language", sentence));
         }
-        // Either the file does not exist here either, or the scanner missed it: the compiler knows.
-        let misses = |(_, text): &(u8, Vec<u8>)| {
-            MISSING
-                .iter()
-                .any(|words| memchr::memmem::find(text, words).is_some())
-        };
-        if self.mode == Mode::Source
-            && delivered.status != 0
-            && delivered.printed.iter().any(misses)
-        {
-            return Some(because("missing-file", "the compiler misses a file"));
-        }
         None
+    }
+
+    /// Asks whether the compiler missed a file that is here. The sentence says so, and the job is to
+    /// be sent again with what the scanner has learned.
+    ///
+    /// # Errors
+    /// The reason why the job has to be compiled locally instead.
+    pub async fn account(
+        &self,
+        call: &Call,
+        plan: &Plan,
+        toolchain: Digest,
+        sources: &Sources,
+        delivered: &Delivered,
+    ) -> Result<Option<String>, Reason> {
+        let printed = delivered.printed.iter().map(|(_, text)| &text[..]);
+        let printed: Vec<u8> = printed.collect::<Vec<_>>().concat();
+        if delivered.status == 0 && !missing::says_so(&printed) {
+            return Ok(None);
+        }
+        let files = self.entries.iter().filter_map(|named| {
+            let is_file = matches!(named.entry.kind, EntryKind::File { .. });
+            is_file.then(|| named.entry.path.clone())
+        });
+        let sent = files.collect();
+        let account = sources
+            .account(call, &self.cwd, plan, toolchain, &printed, sent)
+            .await?;
+        match account {
+            Account::True => Ok(None),
+            Account::Missed(sentence) if self.mode == Mode::Source => Ok(Some(sentence)),
+            // Text says all of headers; what an assembler reads besides was not sent with it.
+            Account::Missed(sentence) | Account::Untrue(sentence) => {
+                Err(because("missing-file", sentence))
+            }
+        }
     }
 }
 
@@ -149,21 +211,24 @@ pub async fn prepare(
     cwd: &AbsPath,
     plan: &Plan,
     compiler: Compiler,
-    sources: &Sources,
-    preprocessing: &Semaphore,
+    means: Means<'_>,
 ) -> Result<Inputs, Reason> {
     let no_place = |error: io::Error| because("output-place", error.to_string());
     let asked = call
         .variable("ICECC_REMOTE_CPP")
         .is_some_and(|value| value.is_empty() || value[0] == b'0')
         || compiler == Compiler::Archived;
-    let mut declined = None;
-    if let (Compiler::Installed(toolchain), false) = (compiler, asked) {
-        match sources.scan(call, cwd, plan, toolchain).await {
+    let mut declined = means.given_up.cloned();
+    if let (Compiler::Installed(toolchain), false, None) = (compiler, asked, &declined) {
+        match means.sources.scan(call, cwd, plan, toolchain).await {
             // A clock and a time zone are not part of a job.
             Ok(scan) if scan.uses_time && call.variable("SOURCE_DATE_EPOCH").is_none() => {
                 let sentence = "__DATE__, __TIME__ or __TIMESTAMP__ may be used, and this machine's clock counts";
-                return Err(because("time-of-day", sentence));
+                let reason = because("time-of-day", sentence);
+                if means.declined == Declined::Local {
+                    return Err(reason);
+                }
+                declined = Some(reason);
             }
             Ok(scan) => return source(cwd, plan, &scan).map_err(no_place),
             Err(reason) => declined = Some(reason),
@@ -171,11 +236,12 @@ pub async fn prepare(
     }
     // Preprocessed text is for those who asked for it, and for what the scanner declines where
     // nothing is lost by it.
-    if !plan.preprocessed.exact && !asked {
+    let accepted = asked || means.declined == Declined::Preprocessed;
+    if !plan.preprocessed.exact && !accepted {
         let sentence = "source and preprocessed text would give different objects";
         return Err(declined.unwrap_or_else(|| because("inexact", sentence)));
     }
-    let _turn = preprocessing.acquire().await;
+    let _turn = means.preprocessing.acquire().await;
     let text = match preprocess::run(call, &plan.preprocessed.preprocess).await {
         Ok(Preprocessed::Text(text)) => text,
         Ok(Preprocessed::Spoke) => {
@@ -189,7 +255,7 @@ pub async fn prepare(
             ));
         }
     };
-    preprocessed(cwd, plan, text, asked).map_err(no_place)
+    preprocessed(cwd, plan, text, asked, declined).map_err(no_place)
 }
 
 fn source(cwd: &AbsPath, plan: &Plan, scan: &Scan) -> io::Result<Inputs> {
@@ -206,10 +272,17 @@ fn source(cwd: &AbsPath, plan: &Plan, scan: &Scan) -> io::Result<Inputs> {
         writable: canonical(cwd, plan, &mut Vec::new())?,
         text: None,
         asked: false,
+        declined: None,
     })
 }
 
-fn preprocessed(cwd: &AbsPath, plan: &Plan, text: Arc<Vec<u8>>, asked: bool) -> io::Result<Inputs> {
+fn preprocessed(
+    cwd: &AbsPath,
+    plan: &Plan,
+    text: Arc<Vec<u8>>,
+    asked: bool,
+    declined: Option<Reason>,
+) -> io::Result<Inputs> {
     let path = AbsPath::parse(TEXT_PLACE).map_err(io::Error::other)?;
     let digest = Digest(*blake3::hash(&text).as_bytes());
     let mut argv = plan.preprocessed.compile.clone();
@@ -238,6 +311,7 @@ fn preprocessed(cwd: &AbsPath, plan: &Plan, text: Arc<Vec<u8>>, asked: bool) -> 
         writable,
         text: Some((digest, text)),
         asked,
+        declined,
     })
 }
 

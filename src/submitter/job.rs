@@ -14,13 +14,14 @@ use super::attempt::{self, Content, Contents, Delivered, Prepared, Undelivered};
 use super::client::Client;
 use super::course::{self, Course, Step};
 use super::environment;
-use super::inputs::{self, Compiler, Inputs, Reason, because};
+use super::inputs::{self, Compiler, Inputs, Means, Misses, Reason, because};
 use super::locale::{Locale, Locales};
 use super::output;
 use super::placement::{Lease, Placement};
 use super::pool::Pool;
 use super::sources::Sources;
 use crate::args::{self, Family, Invocation, Plan, Stage, Verdict};
+use crate::config::Declined;
 use crate::id::{AbsPath, Bytes, Digest, JobId, RequestId};
 use crate::key::Credentials;
 use crate::masquerade::file_name;
@@ -38,6 +39,8 @@ pub struct Submitter {
     locales: Locales,
     /// Preprocessors that run at a time: they are this machine's own work.
     preprocessing: Semaphore,
+    /// What becomes of compiles that the scanner declines.
+    declined: Declined,
     platform: String,
     tenant: [u8; 16],
     jobs: AtomicU64,
@@ -60,6 +63,7 @@ impl Submitter {
         placement: Arc<Placement>,
         credentials: Credentials,
         preprocessors: usize,
+        declined: Declined,
         platform: String,
         spool: PathBuf,
     ) -> io::Result<Arc<Self>> {
@@ -73,6 +77,7 @@ impl Submitter {
             locales: Locales::default(),
             platform,
             preprocessing: Semaphore::new(preprocessors.max(1)),
+            declined,
             tenant,
             jobs: AtomicU64::new(0),
         }))
@@ -227,6 +232,7 @@ impl Submitter {
         let locale = self.locales.of(call).await;
         let mut course = Course::default();
         let mut inputs: Option<Inputs> = None;
+        let mut misses = Misses::default();
         loop {
             let lease = self
                 .placement
@@ -244,17 +250,15 @@ impl Submitter {
             }
             let prepared = match &inputs {
                 Some(inputs) => inputs,
-                None => inputs.insert(
-                    inputs::prepare(
-                        call,
-                        cwd,
-                        plan,
-                        compiler,
-                        &self.sources,
-                        &self.preprocessing,
-                    )
-                    .await?,
-                ),
+                None => {
+                    let means = Means {
+                        sources: &self.sources,
+                        preprocessing: &self.preprocessing,
+                        declined: self.declined,
+                        given_up: misses.given_up(),
+                    };
+                    inputs.insert(inputs::prepare(call, cwd, plan, compiler, means).await?)
+                }
             };
             if let Some(place) = shared_place(prepared, toolchain) {
                 let sentence = format!("{place}: the compiler itself is below it");
@@ -263,6 +267,7 @@ impl Submitter {
             course.depart();
             report.tries = course.tries();
             report.mode = prepared.mode;
+            report.reason = prepared.declined.clone();
             let name = lease.grant().name.clone();
             match self
                 .attempt(&lease, call, plan, prepared, &located, locale)
@@ -274,6 +279,14 @@ impl Submitter {
                         output_bytes: delivered.file_bytes,
                     };
                     lease.end(outcome);
+                    let account = prepared
+                        .account(call, plan, toolchain.digest, &self.sources, &delivered)
+                        .await?;
+                    if let Some(sentence) = account {
+                        misses.add(sentence);
+                        inputs = None;
+                        continue;
+                    }
                     if let Some(reason) = prepared.distrusts(call, plan, locale, &delivered) {
                         return Err(reason);
                     }

@@ -12,6 +12,8 @@ pub mod holdings;
 pub mod inputs;
 pub mod job;
 pub mod locale;
+pub mod look;
+pub mod missing;
 pub mod output;
 pub mod placement;
 pub mod pool;

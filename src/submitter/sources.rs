@@ -1,9 +1,10 @@
 //! The files of a source job: asks the compiler where it looks, and the scanner what it could open.
 //!
 //! The compiler is asked once for each distinct set of flags, directory and environment; its
-//! answer is kept as long as the compiler is the same and the scanner does not find it stale.
+//! answer is kept as long as the compiler is the same and the scanner does not find it stale. When
+//! a compiler elsewhere misses a file that is here, the scanner is told, so that it happens once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::Stdio;
@@ -11,6 +12,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use smol::process::Command;
 
+use super::look::Look;
+use super::missing::{self, Finding};
 use crate::args::{self, ForcedKind, Plan};
 use crate::id::{AbsPath, Bytes, Digest};
 use crate::include::{
@@ -44,6 +47,33 @@ struct Question {
     variables: Vec<Option<Bytes>>,
 }
 
+impl Question {
+    fn new(call: &Call, cwd: &AbsPath, plan: &Plan, toolchain: Digest) -> Self {
+        Self {
+            toolchain,
+            compiler: call.compiler.clone(),
+            language: plan.language.name(),
+            flags: plan.search.clone(),
+            cwd: cwd.clone(),
+            variables: VARIABLES
+                .iter()
+                .map(|name| call.variable(name).cloned())
+                .collect(),
+        }
+    }
+}
+
+/// What is behind a compiler's word that a file is missing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Account {
+    /// It is true here as well.
+    True,
+    /// It can't be true: the sentence says why.
+    Untrue(String),
+    /// The file is here and was not sent. The scanner knows now; the sentence is for the log.
+    Missed(String),
+}
+
 /// The scanner and the search lists of a submitter.
 pub struct Sources {
     scanner: Arc<Mutex<Scanner>>,
@@ -71,17 +101,7 @@ impl Sources {
         plan: &Plan,
         toolchain: Digest,
     ) -> Result<Scan, Declined> {
-        let question = Question {
-            toolchain,
-            compiler: call.compiler.clone(),
-            language: plan.language.name(),
-            flags: plan.search.clone(),
-            cwd: cwd.clone(),
-            variables: VARIABLES
-                .iter()
-                .map(|name| call.variable(name).cloned())
-                .collect(),
-        };
+        let question = Question::new(call, cwd, plan, toolchain);
         for retry in [true, false] {
             let list = self.list(call, &question).await?;
             match self.scan_with(call, cwd, plan, list).await {
@@ -97,12 +117,74 @@ impl Sources {
         unreachable!("the second round returns")
     }
 
-    /// Remembers that `includer` opens `name`: a compile failed elsewhere for want of it.
-    pub fn learn(&self, includer: &AbsPath, name: &[u8]) {
-        self.scanner
-            .lock()
-            .expect("no holder of this lock panics")
-            .learn(includer, name);
+    /// Finds out why a compiler elsewhere said that a file is missing, and tells the scanner when it
+    /// was its fault. `printed` is what the compiler said; `sent` tells what was part of the job, whose
+    /// main file is `main`.
+    ///
+    /// # Errors
+    /// When the compiler here does not say where it looks.
+    pub async fn account(
+        &self,
+        call: &Call,
+        cwd: &AbsPath,
+        plan: &Plan,
+        toolchain: Digest,
+        printed: &[u8],
+        sent: BTreeSet<AbsPath>,
+    ) -> Result<Account, Declined> {
+        let complaints = missing::complaints(printed);
+        if complaints.is_empty() {
+            return Ok(Account::True);
+        }
+        let question = Question::new(call, cwd, plan, toolchain);
+        let list = self.list(call, &question).await?;
+        let look = Look::new(cwd.clone(), plan.input.clone(), list, &sent);
+        let (look, sent, finding) = smol::unblock(move || {
+            let finding = look.judge(&complaints, &sent);
+            (look, sent, finding)
+        })
+        .await;
+        let missed = match finding {
+            Finding::Nothing => return Ok(Account::True),
+            Finding::Contradiction(file) => {
+                return Ok(Account::Untrue(format!(
+                    "the compiler misses {file}, which it had"
+                )));
+            }
+            Finding::Missed(missed) => missed,
+        };
+        let place = match &missed.place {
+            Some((file, line)) => format!("{file}:{line}"),
+            None => plan.input.to_string(),
+        };
+        // What a rule of the build has made since the scan is no miss.
+        let lists = |scan: Result<Scan, Declined>| {
+            scan.is_ok_and(|scan| {
+                scan.entries
+                    .iter()
+                    .any(|one| one.entry.path == missed.there.file)
+            })
+        };
+        if lists(self.scan(call, cwd, plan, toolchain).await) {
+            let sentence = format!("{} has appeared since the job was sent", missed.there.file);
+            log::info!("{place}: {sentence}");
+            return Ok(Account::Missed(sentence));
+        }
+        let includer = look.includer(missed.place.as_ref(), &sent);
+        let directive = (missed.place.as_ref())
+            .and_then(|(file, line)| look.line(file, *line))
+            .map_or_else(|| "the command line".to_owned(), |text| text.to_string());
+        let sentence = format!(
+            "{place}: the scanner overlooked {} ({directive}); it will not do so again",
+            missed.there.file
+        );
+        log::warn!("{sentence}");
+        if let Some(includer) = includer {
+            let mut scanner = self.scanner.lock().expect("no holder of this lock panics");
+            scanner.learn(&includer, &missed.name);
+            scanner.learn(&includer, &missed.there.spelled);
+        }
+        Ok(Account::Missed(sentence))
     }
 
     async fn scan_with(

@@ -11,6 +11,7 @@ mod edits;
 mod failing;
 mod joblog;
 mod keys;
+mod misses;
 mod netns;
 mod node;
 mod project;
