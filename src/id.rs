@@ -375,7 +375,10 @@ mod tests {
     #[test]
     fn a_request_tells_whose_it_is() {
         let request = RequestId(77).of_agent(5).unwrap();
-        assert_eq!((request.agent(), request.within_agent()), (5, RequestId(77)));
+        assert_eq!(
+            (request.agent(), request.within_agent()),
+            (5, RequestId(77))
+        );
         assert_eq!(RequestId(1 << 40).of_agent(5), None);
         assert_eq!(RequestId(1).of_agent(1 << 24), None);
     }

@@ -281,10 +281,7 @@ fn messages() -> Vec<String> {
                 outcome,
             }),
         ),
-        line(
-            "Deal::Return",
-            &ToScheduler::Deal(Deal::Return(LeaseId(6))),
-        ),
+        line("Deal::Return", &ToScheduler::Deal(Deal::Return(LeaseId(6)))),
         line(
             "ToScheduler::Toolchains",
             &ToScheduler::Toolchains {
@@ -334,10 +331,7 @@ fn messages() -> Vec<String> {
                 waiting: 1,
             }),
         ),
-        line(
-            "ToNode::Deal",
-            &ToNode::Deal(Deal::Withdraw(RequestId(5))),
-        ),
+        line("ToNode::Deal", &ToNode::Deal(Deal::Withdraw(RequestId(5)))),
         line("ToNode::WantLocal", &ToNode::WantLocal(RequestId(5))),
         line("ToNode::ReturnLocal", &ToNode::ReturnLocal(RequestId(5))),
         line(

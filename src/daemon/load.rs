@@ -57,7 +57,10 @@ fn stall_milli(pressure: &str) -> u16 {
     let line = pressure.lines().find_map(|line| line.strip_prefix("some "));
     let percent: Option<f64> = line.and_then(|line| {
         let mut words = line.split(' ');
-        words.find_map(|word| word.strip_prefix("avg10="))?.parse().ok()
+        words
+            .find_map(|word| word.strip_prefix("avg10="))?
+            .parse()
+            .ok()
     });
     percent.map_or(0, |percent| (percent * 10.0).clamp(0.0, 1000.0) as u16)
 }

@@ -405,7 +405,7 @@ impl Session {
         }
         self.why = why;
         self.leases.clear();
-        if was_good {
+        if was_up {
             self.patience = Some(now.after(PATIENCE));
         } else if self.patience.is_none() {
             self.deny_all();
@@ -448,7 +448,7 @@ fn report_due(reported: Time, changed: bool) -> Time {
 mod tests {
     use super::*;
     use crate::id::Bytes;
-    use crate::message::Failure;
+    use crate::message::{Failure, Grant, Home, Outcome, Terms};
 
     struct Story {
         session: Session,
@@ -500,6 +500,10 @@ mod tests {
             self.input(Input::Command(command))
         }
 
+        fn deal(&mut self, deal: Deal) -> Vec<Output> {
+            self.command(LinkCommand::Deal(deal))
+        }
+
         fn pass_ms(&mut self, time_ms: u64) {
             self.now = self.now.after(Duration::from_millis(time_ms));
         }
@@ -513,35 +517,54 @@ mod tests {
         }
     }
 
-    fn want(request: u64) -> LinkCommand {
-        LinkCommand::Want(Want {
+    fn want(request: u64) -> Want {
+        Want {
             request: RequestId(request),
             toolchain: Digest([0; 32]),
-            platform: "x86_64".into(),
+            terms: terms(),
             file: Bytes::from("a.c"),
-            preferred: String::new(),
+            variant: 0,
             except: vec![],
-            niceness: 0,
             own: crate::message::OwnNode::Locally,
-        })
+        }
     }
 
-    fn grant(request: u64, lease: u64) -> Grant {
-        Grant {
+    fn terms() -> Terms {
+        Terms {
+            niceness: 0,
+            platform: "x86_64".into(),
+            preferred: String::new(),
+        }
+    }
+
+    fn grant(request: u64, lease: u64) -> Offer {
+        Offer::Grant(Grant {
             request: RequestId(request),
+            terms: terms(),
             lease: LeaseId(lease),
             node: NodeId(9),
             name: "w".into(),
             address: "10.0.0.9:10245".parse().unwrap(),
-            valid_ms: 1000,
+            home: Home::No,
+            once: false,
+            slowness_milli: 1000,
+            memory_mib: 0,
+        })
+    }
+
+    fn began(request: u64, lease: u64) -> Deal {
+        Deal::Began {
+            request: RequestId(request),
+            lease: LeaseId(lease),
         }
     }
 
-    fn unused(lease: u64) -> LinkCommand {
-        LinkCommand::Return {
-            lease: LeaseId(lease),
-            outcome: Outcome::Unused,
-        }
+    fn said(deal: Deal) -> Output {
+        Output::Send(ToScheduler::Deal(deal))
+    }
+
+    fn told(offer: Offer) -> Output {
+        Output::Tell(LinkEvent::Offer(offer))
     }
 
     fn busy(local_jobs: u32) -> NodeState {
@@ -553,7 +576,7 @@ mod tests {
 
     fn denied(outputs: &[Output]) -> Vec<u64> {
         let denied = outputs.iter().filter_map(|output| match output {
-            Output::Tell(LinkEvent::Deny { request, why }) => {
+            Output::Tell(LinkEvent::Offer(Offer::Deny { request, why })) => {
                 assert!(why.starts_with("no scheduler"), "{why}");
                 Some(request.0)
             }
@@ -591,81 +614,121 @@ mod tests {
     #[test]
     fn without_a_scheduler_requests_are_denied_at_once() {
         let mut story = Story::new();
-        assert_eq!(denied(&story.command(want(1))), [1]);
+        assert_eq!(denied(&story.deal(Deal::Want(want(1)))), [1]);
         let _ = story.input(Input::Tick);
-        assert_eq!(denied(&story.command(want(2))), [2]);
+        assert_eq!(denied(&story.deal(Deal::Want(want(2)))), [2]);
         let _ = story.input(Input::Connected);
-        assert_eq!(denied(&story.command(want(3))), [3]);
+        assert_eq!(denied(&story.deal(Deal::Want(want(3)))), [3]);
         story.welcome();
-        assert!(matches!(
-            &story.command(want(4))[..],
-            [Output::Send(ToScheduler::Want(_))]
-        ));
+        let want = Deal::Want(want(4));
+        assert_eq!(story.deal(want.clone()), [said(want)]);
     }
 
     #[test]
-    fn when_the_scheduler_goes_pending_requests_are_denied_and_leases_are_void() {
+    fn when_the_scheduler_goes_leases_are_void_and_requests_wait_for_the_next() {
         let mut story = Story::up();
-        for request in 1..=3 {
-            let _ = story.command(want(request));
+        for request in 1..=4 {
+            let _ = story.deal(Deal::Want(want(request)));
         }
-        let expect = Output::Tell(LinkEvent::Grant(grant(1, 71)));
-        assert_eq!(story.hear(FromScheduler::Grant(grant(1, 71))), [expect]);
+        let offer = grant(1, 71);
+        let expect = told(offer.clone());
+        assert_eq!(story.hear(FromScheduler::Offer(offer)), [expect]);
+        assert_eq!(story.deal(began(1, 71)), [said(began(1, 71))]);
         story.pass_ms(5000);
         let outputs = story.input(Input::Lost("it ended".into()));
         let down = Output::Tell(LinkEvent::Down("it ended".into()));
-        assert_eq!(outputs[0], down);
-        assert_eq!(denied(&outputs), [2, 3]);
-        // The next scheduler may use number 71 for another's lease.
+        assert_eq!(outputs, [down]);
+        // Meanwhile one is withdrawn, one comes, and one begins under the lease that is void.
+        assert_eq!(story.deal(Deal::Withdraw(RequestId(2))), []);
+        assert_eq!(story.deal(Deal::Want(want(5))), []);
+        assert_eq!(story.deal(began(3, 71)), []);
         assert_eq!(story.wake(), (0, vec![Output::Connect]));
         let _ = story.input(Input::Connected);
-        story.welcome();
-        assert_eq!(story.command(unused(71)), []);
+        let outputs = story.welcome();
+        let again = [4, 5].map(|request| said(Deal::Want(want(request))));
+        assert_eq!(outputs[2..], again);
+        // This scheduler may use number 71 for another's lease.
+        assert_eq!(story.deal(Deal::Return(LeaseId(71))), []);
+        assert_eq!(
+            story.deal(began(4, 71)),
+            [said(Deal::Withdraw(RequestId(4)))]
+        );
     }
 
     #[test]
-    fn grants_and_returns_are_passed_on_and_what_crossed_a_withdrawal_goes_back() {
+    fn when_no_other_scheduler_comes_in_time_requests_are_denied() {
         let mut story = Story::up();
-        let _ = story.command(want(1));
-        let _ = story.command(want(2));
-        let withdrawn = story.command(LinkCommand::Withdraw(RequestId(2)));
-        let expect = Output::Send(ToScheduler::Withdraw(RequestId(2)));
-        assert_eq!(withdrawn, [expect]);
-        assert_eq!(story.command(LinkCommand::Withdraw(RequestId(2))), []);
-        let _ = story.hear(FromScheduler::Grant(grant(1, 71)));
-        let back = |lease, outcome| {
-            let lease = LeaseId(lease);
-            Output::Send(ToScheduler::Return { lease, outcome })
-        };
-        assert_eq!(
-            story.hear(FromScheduler::Grant(grant(2, 72))),
-            [back(72, Outcome::Unused)]
-        );
-        let outcome = Outcome::Failed {
-            failure: Failure::Busy,
-            dead: false,
-        };
+        let _ = story.deal(Deal::Want(want(1)));
+        story.pass_ms(5000);
+        let _ = story.input(Input::Lost("it ended".into()));
+        assert_eq!(story.wake(), (0, vec![Output::Connect]));
+        let outputs = story.input(Input::Lost("refused".into()));
+        assert_eq!(denied(&outputs), [0; 0]);
+        let mut waited = 0;
+        loop {
+            let (passed, outputs) = story.wake();
+            waited += passed;
+            if denied(&outputs) == [1] {
+                break;
+            }
+            if outputs.contains(&Output::Connect) {
+                let _ = story.input(Input::Lost("refused".into()));
+            }
+        }
+        assert_eq!(waited, 2000);
+        assert_eq!(denied(&story.deal(Deal::Want(want(2)))), [2]);
+    }
+
+    #[test]
+    fn what_is_said_of_leases_is_passed_on_as_long_as_they_are_held() {
+        let mut story = Story::up();
+        let _ = story.deal(Deal::Want(want(1)));
+        let request = RequestId(1);
         let lease = LeaseId(71);
+        let ended = Deal::Ended {
+            request,
+            lease,
+            outcome: Outcome::Failed {
+                failure: Failure::Busy,
+                dead: false,
+            },
+        };
+        let revoke = Offer::Revoke(lease);
+        for unknown in [
+            ended.clone(),
+            Deal::Return(lease),
+            Deal::Withdraw(RequestId(9)),
+        ] {
+            assert_eq!(story.deal(unknown), []);
+        }
+        assert_eq!(story.hear(FromScheduler::Offer(revoke.clone())), []);
+        let offer = grant(1, 71);
         assert_eq!(
-            story.command(LinkCommand::Return { lease, outcome }),
-            [back(71, outcome)]
+            story.hear(FromScheduler::Offer(offer.clone())),
+            [told(offer)]
         );
-        assert_eq!(story.command(unused(71)), [], "once");
+        for known in [began(1, 71), ended] {
+            assert_eq!(story.deal(known.clone()), [said(known)]);
+        }
+        assert_eq!(
+            story.hear(FromScheduler::Offer(revoke.clone())),
+            [told(revoke)]
+        );
+        let back = Deal::Return(lease);
+        assert_eq!(story.deal(back.clone()), [said(back.clone())]);
+        assert_eq!(story.deal(back), [], "once");
     }
 
     #[test]
     fn a_denial_is_passed_on_word_for_word() {
         let mut story = Story::up();
-        let _ = story.command(want(1));
+        let _ = story.deal(Deal::Want(want(1)));
         let request = RequestId(1);
         let why = String::from("nobody");
-        let deny = FromScheduler::Deny {
-            request,
-            why: why.clone(),
-        };
-        let expect = Output::Tell(LinkEvent::Deny { request, why });
-        assert_eq!(story.hear(deny.clone()), [expect]);
-        assert_eq!(story.hear(deny), [], "it is no longer pending");
+        let deny = Offer::Deny { request, why };
+        let heard = FromScheduler::Offer(deny.clone());
+        assert_eq!(story.hear(heard.clone()), [told(deny)]);
+        assert_eq!(story.hear(heard), [], "it is no longer pending");
     }
 
     #[test]
@@ -754,11 +817,11 @@ mod tests {
     fn pending_requests_and_toolchains_are_bounded() {
         let mut story = Story::up();
         for request in 0..PENDING_MAX as u64 {
-            let _ = story.command(want(request));
+            let _ = story.deal(Deal::Want(want(request)));
         }
         assert!(matches!(
-            &story.command(want(9999))[..],
-            [Output::Tell(LinkEvent::Deny { .. })]
+            &story.deal(Deal::Want(want(9999)))[..],
+            [Output::Tell(LinkEvent::Offer(Offer::Deny { .. }))]
         ));
         let added = (0..20_000u32).map(|number| {
             let mut digest = [0; 32];

@@ -91,11 +91,7 @@ fn state(state: &NodeState) -> Result<(), Nonsense> {
         state.processor_stall_milli.into(),
         1000,
     )?;
-    at_most(
-        "waiting for memory",
-        state.memory_stall_milli.into(),
-        1000,
-    )
+    at_most("waiting for memory", state.memory_stall_milli.into(), 1000)
 }
 
 fn want(want: &Want) -> Result<(), Nonsense> {

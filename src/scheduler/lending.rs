@@ -21,7 +21,8 @@ use crate::scheduler::state::Core;
 
 /// Fair shares are computed anew so often while somebody has to wait.
 const BALANCE_EVERY: Duration = Duration::from_millis(100);
-/// A lease under which nothing ran for so long is taken back: its holder should have returned it.
+/// A lease under which nothing ran for so long is asked back: its holder should have returned it. After as
+/// long again it is void.
 const IDLE_LONGEST: Duration = Duration::from_secs(10);
 /// Jobs of one lease whose results may be on their way at a time.
 const LANDING_MAX: usize = 4;
@@ -31,7 +32,12 @@ const JOB_LONGEST: Duration = Duration::from_secs(2 * 3600);
 impl Core {
     /// A submitter speaks of slots. Tells whether a waiting request may now be answered; the error says
     /// what is wrong with who says this.
-    pub(super) fn deal(&mut self, submitter: NodeId, deal: Deal, now: Time) -> Result<bool, String> {
+    pub(super) fn deal(
+        &mut self,
+        submitter: NodeId,
+        deal: Deal,
+        now: Time,
+    ) -> Result<bool, String> {
         match deal {
             Deal::Want(want) => self.want(submitter, want, now),
             Deal::Withdraw(request) => {
@@ -106,7 +112,7 @@ impl Core {
         self.queue = queue;
         if self.queue.is_content() {
             self.fairness.forget();
-        } else {
+        } else if !self.leases.is_empty() {
             self.balance_at = match self.balance_at {
                 // It may be waiting for an idle lease that grows old.
                 Some(at) if at <= now.after(BALANCE_EVERY) => Some(at),
@@ -320,20 +326,19 @@ impl Core {
         }
     }
 
-    /// Ends a lease. When nobody said that its job has ended, the slot stays taken until its node
-    /// reports it free.
+    /// Ends a lease. When its holder did not say that nothing runs under it, the slot stays taken until
+    /// its node reports it free: a job may have begun since he was heard.
     pub(super) fn end(&mut self, id: LeaseId, may_run_on: bool) {
         let Some(lease) = self.leases.end(id) else {
             return;
         };
-        let runs_on = may_run_on && lease.running.is_some();
         self.roster.note(lease.submitter).held -= 1;
         self.roster.change(lease.node, |node| {
             if lease.kept {
                 node.kept -= 1;
             } else {
                 node.lent -= 1;
-                node.leftover += u32::from(runs_on);
+                node.leftover += u32::from(may_run_on);
             }
             node.revoked -= u32::from(lease.revoked);
         });
@@ -377,19 +382,20 @@ impl Core {
     /// Looks through the leases: takes back what lies idle, and asks back what others have a right to.
     /// Tells whether a waiting request may now be answered.
     pub(super) fn balance(&mut self, now: Time) -> bool {
-        let forgotten: Vec<(LeaseId, bool)> = self
-            .leases
-            .iter()
-            .filter(|(_, lease)| {
-                let longest = match lease.running {
-                    Some(_) => JOB_LONGEST,
-                    None => IDLE_LONGEST,
-                };
-                now.since(lease.since) >= longest
-            })
-            .map(|(id, lease)| (id, lease.running.is_some()))
-            .collect();
-        for &(id, _) in &forgotten {
+        let (mut idle, mut forgotten) = (Vec::new(), Vec::new());
+        for (id, lease) in self.leases.iter() {
+            let age = now.since(lease.since);
+            match lease.running {
+                Some(_) if age >= JOB_LONGEST => forgotten.push(id),
+                None if age >= 2 * IDLE_LONGEST => forgotten.push(id),
+                None if age >= IDLE_LONGEST => idle.push(id),
+                _ => {}
+            }
+        }
+        for id in idle {
+            self.revoke(id);
+        }
+        for &id in &forgotten {
             self.end(id, true);
         }
         if !self.queue.is_content() {
@@ -416,7 +422,11 @@ impl Core {
             })
             .collect();
         let held: u32 = claimants.iter().map(|claimant| claimant.holds).sum();
-        let coming = self.leases.iter().filter(|(_, lease)| lease.revoked).count();
+        let coming = self
+            .leases
+            .iter()
+            .filter(|(_, lease)| lease.revoked)
+            .count();
         let capacity = held + coming as u32;
         let shares = self.fairness.shares(&claimants, capacity, now);
         let mut excess: BTreeMap<(u8, NodeId), u32> = BTreeMap::new();
@@ -487,7 +497,10 @@ impl Core {
                         && node.runs(&want.terms.platform)
                         && !want.except.contains(&lease.node)
                         && (want.terms.preferred.is_empty()
-                            || self.roster.called(&want.terms.preferred).contains(&lease.node))
+                            || self
+                                .roster
+                                .called(&want.terms.preferred)
+                                .contains(&lease.node))
                 })
                 .min_by_key(|(id, lease)| (lease.running.is_some(), lease.since, *id));
             if let Some((id, _)) = found {

@@ -106,7 +106,9 @@ struct Line {
 
 /// Jobs of the same appetite fit into the same nodes, roughly. Small ones fit everywhere.
 fn appetite(memory_mib: u64) -> u32 {
-    (memory_mib >> 10).checked_ilog2().map_or(0, |power| power + 1)
+    (memory_mib >> 10)
+        .checked_ilog2()
+        .map_or(0, |power| power + 1)
 }
 
 /// What came of asking for a slot.
@@ -149,12 +151,7 @@ pub enum Change {
 
 impl Queue {
     /// Adds a request, for a job that is known to use so much memory.
-    pub fn push(
-        &mut self,
-        submitter: NodeId,
-        want: Want,
-        memory_mib: u64,
-    ) -> Result<(), Unqueued> {
+    pub fn push(&mut self, submitter: NodeId, want: Want, memory_mib: u64) -> Result<(), Unqueued> {
         let key = (submitter, want.request);
         if self.waiting.contains_key(&key) {
             return Err(Unqueued::Twice);
@@ -320,7 +317,7 @@ impl Queue {
                 waiting: 0,
                 leases: 0,
                 idle: 0,
-                last_turn: self.turns_so_far,
+                last_turn: 0,
                 turn: None,
             },
         );
@@ -329,7 +326,10 @@ impl Queue {
 
     /// Changes counts, and what follows from them: whose turn it is, and whether the group is still one.
     fn change(&mut self, id: GroupId, change: impl FnOnce(&mut Group, &mut Account)) {
-        let group = self.groups.get_mut(&id).expect("a group that is used lives");
+        let group = self
+            .groups
+            .get_mut(&id)
+            .expect("a group that is used lives");
         let key = (group.sort.terms.niceness, group.sort.submitter);
         let account = self
             .accounts
@@ -384,8 +384,12 @@ impl Queue {
         group.lines.sort_by_key(Line::arrival);
         let mut denied = Vec::new();
         let mut result = Answer::Waits;
+        // Those that the idle leases will serve want no slot.
+        let mut served = group.idle as usize;
         'lines: for line in group.lines.iter().take(LINES_TRIED) {
-            for want in line.requests.values() {
+            let skipped = served.min(line.requests.len());
+            served -= skipped;
+            for want in line.requests.values().skip(skipped) {
                 match ask(id, &group.sort, want) {
                     Answer::Denied => denied.push(want.request),
                     Answer::Waits => continue 'lines,
@@ -449,5 +453,166 @@ impl Line {
                 && first.own == want.own
                 && first.except == want.except
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::{Bytes, Digest};
+
+    fn want(request: u64, niceness: u8, toolchain: u8) -> Want {
+        Want {
+            request: RequestId(request),
+            toolchain: Digest([toolchain; 32]),
+            terms: Terms {
+                niceness,
+                platform: "x86_64".into(),
+                preferred: String::new(),
+            },
+            file: Bytes::from("a.c"),
+            variant: 0,
+            except: vec![],
+            own: crate::message::OwnNode::Nothing,
+        }
+    }
+
+    /// A queue of these submitters' jobs, each with its niceness and how many.
+    fn queue(jobs: &[(u32, u8, u64)]) -> Queue {
+        let mut queue = Queue::default();
+        for &(submitter, niceness, count) in jobs {
+            for request in 0..count {
+                let want = want(request, niceness, 0);
+                queue.push(NodeId(submitter), want, 0).unwrap();
+            }
+        }
+        queue
+    }
+
+    /// Serves with `slots` to give; whom they went to, in order.
+    fn serve(queue: &mut Queue, mut slots: usize) -> Vec<u32> {
+        let mut granted = Vec::new();
+        queue.serve(|_, sort, _| {
+            if slots == 0 {
+                return Answer::Waits;
+            }
+            slots -= 1;
+            granted.push(sort.submitter.0);
+            Answer::Granted { counts: true }
+        });
+        granted
+    }
+
+    #[test]
+    fn who_holds_the_fewest_goes_first_and_each_gets_what_he_can_use() {
+        let mut queue = queue(&[(1, 0, 4), (2, 0, 3)]);
+        assert_eq!(serve(&mut queue, 3), [1, 2, 1]);
+        assert_eq!(serve(&mut queue, 1), [2]);
+        assert_eq!(serve(&mut queue, 9), [1, 2, 1]);
+        assert!(queue.is_content());
+        assert_eq!(queue.len(), 7, "they wait until they run");
+        assert_eq!(serve(&mut queue, 9), [0; 0]);
+    }
+
+    #[test]
+    fn the_nice_give_way() {
+        let mut queue = queue(&[(1, 19, 1), (2, 0, 1), (3, 5, 1)]);
+        assert_eq!(serve(&mut queue, 9), [2, 3, 1]);
+    }
+
+    #[test]
+    fn leases_in_use_leave_the_rest_to_wish_for() {
+        let mut queue = queue(&[(1, 0, 3)]);
+        assert_eq!(serve(&mut queue, 1), [1]);
+        let (id, _) = queue.groups.first_key_value().unwrap();
+        let id = *id;
+        let unmet = |queue: &Queue| queue.unmet().map(|(_, count, _)| count).sum::<u32>();
+        assert_eq!(unmet(&queue), 2);
+        // A job runs under it: it wants no slot any more, and its lease serves no other.
+        queue.take(NodeId(1), RequestId(0)).unwrap();
+        queue.lease(id, true, Change::Used);
+        assert_eq!(unmet(&queue), 2);
+        queue.lease(id, true, Change::Idle);
+        assert_eq!(unmet(&queue), 1);
+        queue.lease(id, true, Change::IdleGone);
+        assert_eq!(unmet(&queue), 2);
+        let account = queue.accounts().next().unwrap().1;
+        assert_eq!((account.held, account.busy, account.waiting), (0, 0, 2));
+        queue.forget(NodeId(1));
+        assert!(queue.groups.is_empty() && queue.accounts.is_empty() && queue.is_content());
+    }
+
+    #[test]
+    fn one_that_cant_be_placed_holds_up_only_its_equals() {
+        let mut queue = Queue::default();
+        for (request, toolchain) in [(1, 9), (2, 9), (3, 0), (4, 9), (5, 0)] {
+            let want = want(request, 0, toolchain);
+            queue.push(NodeId(1), want, 0).unwrap();
+        }
+        let mut asked = Vec::new();
+        let mut left = 1;
+        queue.serve(|_, _, want| {
+            asked.push(want.request.0);
+            match want.toolchain.0[0] {
+                0 if left > 0 => {
+                    left -= 1;
+                    Answer::Granted { counts: true }
+                }
+                _ => Answer::Waits,
+            }
+        });
+        assert_eq!(asked, [1, 3, 2, 3]);
+    }
+
+    #[test]
+    fn large_jobs_do_not_hold_up_small_ones() {
+        let mut queue = Queue::default();
+        for (request, memory_mib) in [(1, 8000), (2, 100)] {
+            queue
+                .push(NodeId(1), want(request, 0, 0), memory_mib)
+                .unwrap();
+        }
+        let mut granted = Vec::new();
+        queue.serve(|_, _, want| match want.request.0 {
+            2 if granted.is_empty() => {
+                granted.push(2);
+                Answer::Granted { counts: true }
+            }
+            _ => Answer::Waits,
+        });
+        assert_eq!(granted, [2]);
+    }
+
+    #[test]
+    fn the_denied_cost_no_turn() {
+        let mut queue = queue(&[(1, 0, 3)]);
+        let mut denied = 0;
+        queue.serve(|_, _, _| {
+            denied += 1;
+            Answer::Denied
+        });
+        assert_eq!((denied, queue.len()), (3, 0));
+        assert!(queue.groups.is_empty());
+    }
+
+    #[test]
+    fn the_withdrawn_and_the_gone_are_not_asked_for() {
+        let mut queue = queue(&[(1, 0, 3), (2, 3, 3)]);
+        assert!(queue.take(NodeId(1), RequestId(1)).is_some());
+        assert!(queue.take(NodeId(1), RequestId(1)).is_none());
+        assert!(queue.take(NodeId(9), RequestId(1)).is_none());
+        queue.forget(NodeId(2));
+        assert_eq!(queue.len(), 2);
+        assert_eq!(serve(&mut queue, 9), [1, 1]);
+    }
+
+    #[test]
+    fn a_number_waits_once_and_a_submitter_has_a_limit() {
+        let mut queue = queue(&[(1, 0, WAITING_MAX as u64)]);
+        let mut push = |submitter, want| queue.push(NodeId(submitter), want, 0);
+        assert_eq!(push(1, want(0, 0, 0)), Err(Unqueued::Twice));
+        let more = want(WAITING_MAX as u64, 5, 0);
+        assert_eq!(push(1, more.clone()), Err(Unqueued::Full));
+        assert_eq!(push(2, more), Ok(()));
     }
 }

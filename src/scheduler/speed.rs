@@ -131,7 +131,8 @@ impl Speeds {
         let now_known = match known {
             Some(old) if old.cost_us > 0.0 => Known {
                 cost_us: (old.cost_us.ln() + GAIN_WORK * (cost_log - old.cost_us.ln())).exp(),
-                memory_mib: memory_mib.max(old.memory_mib - GAIN_WORK * (old.memory_mib - memory_mib)),
+                memory_mib: memory_mib
+                    .max(old.memory_mib - GAIN_WORK * (old.memory_mib - memory_mib)),
             },
             _ => Known {
                 cost_us: cost_log.exp(),

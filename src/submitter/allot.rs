@@ -115,7 +115,11 @@ impl<'a> Future<'a> {
         self.steps
             .values()
             .filter_map(of_step)
-            .min_by(|&a, &b| self.end(a, cost_us).total_cmp(&self.end(b, cost_us)))
+            // Among equals one that is free now: the others are so by a guess.
+            .min_by(|&a, &b| {
+                let order = self.end(a, cost_us).total_cmp(&self.end(b, cost_us));
+                order.then(self.idle.contains(&b).cmp(&self.idle.contains(&a)))
+            })
     }
 
     /// When a job that is put there next would have ended and its result be back.

@@ -298,7 +298,10 @@ impl Holdings {
             held.landing.extend(held.running.replace(next));
             held.since = now;
             self.tell_began(next, lease);
-        } else if held.running.is_some_and(|running| is_it(&self.jobs, running)) {
+        } else if held
+            .running
+            .is_some_and(|running| is_it(&self.jobs, running))
+        {
             held.since = now;
         }
     }
@@ -414,7 +417,11 @@ impl Holdings {
         job.gone = true;
         let second = job.second;
         for request in [Some(request), second].into_iter().flatten() {
-            if self.jobs.get(&request).is_some_and(|job| job.places.is_empty()) {
+            if self
+                .jobs
+                .get(&request)
+                .is_some_and(|job| job.places.is_empty())
+            {
                 self.forget(request);
             }
         }
@@ -447,9 +454,10 @@ impl Holdings {
         if about_the_job && !dead {
             return;
         }
-        let of_node = self.leases.iter_mut().filter(|(id, held)| {
-            **id == lease || (dead && held.grant.node == node)
-        });
+        let of_node = self
+            .leases
+            .iter_mut()
+            .filter(|(id, held)| **id == lease || (dead && held.grant.node == node));
         for (_, held) in of_node {
             held.revoked = true;
         }
@@ -561,7 +569,10 @@ impl Holdings {
     }
 
     fn send_ahead(&mut self, request: RequestId, lease: LeaseId) {
-        let waits = self.jobs.get(&request).is_some_and(|job| job.turn.is_some());
+        let waits = self
+            .jobs
+            .get(&request)
+            .is_some_and(|job| job.turn.is_some());
         if let Some(held) = self.leases.get_mut(&lease).filter(|_| waits) {
             held.next = Some(request);
             self.put(request, lease);
@@ -629,7 +640,9 @@ impl Holdings {
     /// Starts a second time what lags, while nothing else waits.
     fn start_seconds(&mut self, now: Time) {
         let seconds = self.jobs.values().filter(|job| job.of.is_some()).count();
-        let mut left = (self.leases.len() / SECONDS_SHARE).max(1).saturating_sub(seconds);
+        let mut left = (self.leases.len() / SECONDS_SHARE)
+            .max(1)
+            .saturating_sub(seconds);
         let lagging: Vec<(RequestId, LeaseId)> = self
             .leases
             .iter()
@@ -650,8 +663,7 @@ impl Holdings {
             let cost_us = self.cost_us(request);
             let left_us = self.free_in_us(held, now);
             let worth = |other: &Held| {
-                let there =
-                    cost_us * slowness(&other.grant) + self.travel_us(other.grant.node);
+                let there = cost_us * slowness(&other.grant) + self.travel_us(other.grant.node);
                 there * SECOND_FACTOR + SECOND_MARGIN_US < left_us
             };
             let idle = self.leases.iter().find(|(id, other)| {
@@ -843,4 +855,498 @@ impl Held {
 
 fn slowness(grant: &Grant) -> f64 {
     f64::from(grant.slowness_milli.max(1)) / 1000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::{Bytes, Digest};
+    use crate::message::Usage;
+
+    const MS: u64 = 1000;
+
+    struct Story {
+        holdings: Holdings,
+        now: Time,
+        leases: u64,
+    }
+
+    impl Story {
+        fn new() -> Self {
+            Self {
+                holdings: Holdings::default(),
+                now: Time(0),
+                leases: 0,
+            }
+        }
+
+        fn terms() -> Terms {
+            Terms {
+                niceness: 0,
+                platform: "x86_64".into(),
+                preferred: String::new(),
+            }
+        }
+
+        fn want_with(&mut self, change: impl FnOnce(&mut Want)) -> (RequestId, Vec<Action>) {
+            let mut want = Want {
+                request: RequestId(0),
+                toolchain: Digest([1; 32]),
+                terms: Self::terms(),
+                file: Bytes::from("a.c"),
+                variant: 0,
+                except: vec![],
+                own: OwnNode::Locally,
+            };
+            change(&mut want);
+            self.holdings.want(want, self.now)
+        }
+
+        fn want(&mut self) -> (RequestId, Vec<Action>) {
+            self.want_with(|_| {})
+        }
+
+        fn grant_with(
+            &mut self,
+            node: u32,
+            change: impl FnOnce(&mut Grant),
+        ) -> (LeaseId, Vec<Action>) {
+            self.leases += 1;
+            let mut grant = Grant {
+                request: RequestId(0),
+                terms: Self::terms(),
+                lease: LeaseId(self.leases),
+                node: NodeId(node),
+                name: format!("n{node}"),
+                address: "10.0.0.1:1".parse().unwrap(),
+                home: Home::No,
+                once: false,
+                slowness_milli: 1000,
+                memory_mib: 0,
+            };
+            change(&mut grant);
+            let lease = grant.lease;
+            (lease, self.event(Event::Offer(Offer::Grant(grant))))
+        }
+
+        fn grant(&mut self, node: u32) -> (LeaseId, Vec<Action>) {
+            self.grant_with(node, |_| {})
+        }
+
+        fn event(&mut self, event: Event) -> Vec<Action> {
+            self.holdings.on_event(event, self.now)
+        }
+
+        fn end(&mut self, request: RequestId, lease: LeaseId, outcome: Outcome) -> Vec<Action> {
+            self.event(Event::Ended {
+                request,
+                lease,
+                outcome,
+            })
+        }
+
+        fn pass(&mut self, time_ms: u64) -> Vec<Action> {
+            self.now = self.now.after(Duration::from_millis(time_ms));
+            self.event(Event::Tick)
+        }
+
+        fn far(&mut self, node: u32) {
+            let _ = self.event(Event::Travel(NodeId(node), Duration::from_millis(50)));
+        }
+
+        fn revoke(&mut self, lease: LeaseId) -> Vec<Action> {
+            self.event(Event::Offer(Offer::Revoke(lease)))
+        }
+
+        /// Nothing is left over.
+        fn assert_empty(&self) {
+            let holdings = &self.holdings;
+            assert!(holdings.jobs.is_empty(), "{:?}", holdings.jobs);
+            assert!(holdings.leases.is_empty(), "{:?}", holdings.leases);
+            assert!(holdings.waiting.is_empty());
+        }
+    }
+
+    fn done(wall_ms: u64) -> Outcome {
+        Outcome::Done {
+            usage: Usage {
+                wall_us: wall_ms * MS,
+                ..Usage::default()
+            },
+            output_bytes: 1,
+        }
+    }
+
+    fn dead() -> Outcome {
+        Outcome::Failed {
+            failure: Failure::Internal,
+            dead: true,
+        }
+    }
+
+    /// The starts among the actions, as job and lease.
+    fn starts(actions: &[Action]) -> Vec<(RequestId, LeaseId)> {
+        let starts = actions.iter().filter_map(|action| match action {
+            Action::Start(request, grant) => Some((*request, grant.lease)),
+            _ => None,
+        });
+        starts.collect()
+    }
+
+    fn recalls(actions: &[Action]) -> Vec<(RequestId, LeaseId)> {
+        let recalls = actions.iter().filter_map(|action| match action {
+            Action::Recall(request, lease) => Some((*request, *lease)),
+            _ => None,
+        });
+        recalls.collect()
+    }
+
+    fn told(actions: &[Action]) -> Vec<Deal> {
+        let told = actions.iter().filter_map(|action| match action {
+            Action::Tell(deal) => Some(deal.clone()),
+            _ => None,
+        });
+        told.collect()
+    }
+
+    fn returned(actions: &[Action]) -> Vec<LeaseId> {
+        let told = told(actions).into_iter();
+        told.filter_map(|deal| match deal {
+            Deal::Return(lease) => Some(lease),
+            _ => None,
+        })
+        .collect()
+    }
+
+    #[test]
+    fn a_lease_serves_job_after_job_and_goes_back_after_a_gap() {
+        let mut story = Story::new();
+        let (first, actions) = story.want();
+        assert!(matches!(&told(&actions)[..], [Deal::Want(_)]));
+        let (second, _) = story.want();
+        let (lease, actions) = story.grant(1);
+        assert_eq!(starts(&actions), [(first, lease)]);
+        let request = first;
+        assert_eq!(told(&actions), [Deal::Began { request, lease }]);
+        // The next starts in the same breath as the first ends.
+        let outcome = done(100);
+        let actions = story.end(first, lease, outcome);
+        assert_eq!(starts(&actions), [(second, lease)]);
+        let ended = Deal::Ended {
+            request,
+            lease,
+            outcome,
+        };
+        let request = second;
+        assert_eq!(told(&actions), [ended, Deal::Began { request, lease }]);
+        let _ = story.end(second, lease, done(100));
+        // A late third need not ask either.
+        let _ = story.pass(250);
+        let (third, actions) = story.want();
+        assert_eq!(starts(&actions), [(third, lease)]);
+        let _ = story.end(third, lease, done(100));
+        assert_eq!(
+            story.holdings.next_wake(story.now),
+            Some(story.now.after(HOLD))
+        );
+        assert_eq!(returned(&story.pass(299)), []);
+        assert_eq!(returned(&story.pass(1)), [lease]);
+        story.assert_empty();
+        assert_eq!(story.holdings.next_wake(story.now), None);
+    }
+
+    #[test]
+    fn where_the_way_is_long_the_next_job_waits_at_its_worker() {
+        let mut story = Story::new();
+        let (first, _) = story.want();
+        let (lease, _) = story.grant(1);
+        let (second, actions) = story.want();
+        assert_eq!(starts(&actions), [], "the way is short as far as is known");
+        story.far(1);
+        let (third, _) = story.want();
+        let actions = story.pass(0);
+        assert_eq!(
+            starts(&actions),
+            [],
+            "{second} has been sent already, and one is enough"
+        );
+        // To the scheduler it waits until it runs.
+        let actions = story.event(Event::Started {
+            request: second,
+            lease,
+        });
+        let request = second;
+        assert_eq!(told(&actions)[0], Deal::Began { request, lease });
+        assert_eq!(
+            starts(&actions),
+            [(third, lease)],
+            "one place is free again"
+        );
+        let _ = story.end(first, lease, done(100));
+        let actions = story.end(second, lease, done(100));
+        let request = third;
+        assert!(told(&actions).contains(&Deal::Began { request, lease }));
+        let _ = story.end(third, lease, done(100));
+        assert_eq!(returned(&story.pass(300)), [lease]);
+        story.assert_empty();
+    }
+
+    #[test]
+    fn what_waits_at_a_worker_is_called_back_when_another_lease_is_free_first() {
+        let mut story = Story::new();
+        let (first, _) = story.want();
+        let (one, _) = story.grant(1);
+        story.far(1);
+        story.far(2);
+        let (second, actions) = story.want();
+        assert_eq!(starts(&actions), [(second, one)]);
+        let (two, actions) = story.grant(2);
+        assert_eq!(recalls(&actions), [(second, one)]);
+        let actions = story.end(second, one, Outcome::Unused);
+        assert_eq!(starts(&actions), [(second, two)]);
+        let _ = story.end(first, one, done(100));
+        let _ = story.end(second, two, done(100));
+        assert_eq!(returned(&story.pass(300)), [one, two]);
+        story.assert_empty();
+    }
+
+    #[test]
+    fn a_revoked_lease_goes_back_at_once_or_when_what_runs_has_ended() {
+        let mut story = Story::new();
+        let (first, _) = story.want();
+        let (lease, _) = story.grant(1);
+        story.far(1);
+        let (second, actions) = story.want();
+        assert_eq!(starts(&actions), [(second, lease)]);
+        let actions = story.revoke(lease);
+        assert_eq!(recalls(&actions), [(second, lease)]);
+        assert_eq!(starts(&story.end(second, lease, Outcome::Unused)), []);
+        assert_eq!(returned(&story.end(first, lease, done(1))), [lease]);
+        let (idle, actions) = story.grant(2);
+        assert_eq!(starts(&actions), [(second, idle)], "it waits still");
+        let _ = story.end(second, idle, done(1));
+        assert_eq!(returned(&story.revoke(idle)), [idle]);
+        story.assert_empty();
+    }
+
+    #[test]
+    fn a_job_that_started_before_it_could_be_called_back_stays_where_it_is() {
+        let mut story = Story::new();
+        let (first, _) = story.want();
+        let (lease, _) = story.grant(1);
+        story.far(1);
+        let (second, _) = story.want();
+        assert_eq!(recalls(&story.revoke(lease)), [(second, lease)]);
+        let request = second;
+        let _ = story.event(Event::Started { request, lease });
+        let _ = story.end(first, lease, done(1));
+        assert_eq!(returned(&story.end(second, lease, done(1))), [lease]);
+        story.assert_empty();
+    }
+
+    #[test]
+    fn when_the_scheduler_goes_what_runs_goes_on_and_nothing_new_begins() {
+        let mut story = Story::new();
+        let (first, _) = story.want();
+        let (void, _) = story.grant(1);
+        let (_idle, _) = story.grant(2);
+        let (second, _) = story.want();
+        assert_eq!(story.holdings.held(), 2);
+        let _ = story.end(second, LeaseId(2), done(1));
+        let _ = story.event(Event::Void);
+        assert_eq!(story.holdings.held(), 1);
+        let (third, actions) = story.want();
+        assert_eq!(starts(&actions), []);
+        let actions = story.end(first, void, done(1));
+        assert_eq!((starts(&actions), told(&actions)), (vec![], vec![]));
+        let (lease, actions) = story.grant(1);
+        assert_eq!(starts(&actions), [(third, lease)]);
+    }
+
+    #[test]
+    fn a_dead_nodes_leases_go_back_and_its_job_asks_anew() {
+        let mut story = Story::new();
+        let (first, _) = story.want();
+        let (one, _) = story.grant(1);
+        let (other, _) = story.want();
+        let (two, _) = story.grant(1);
+        let _ = story.end(other, two, done(1));
+        assert_eq!(returned(&story.end(first, one, dead())), [one, two]);
+        let (again, actions) = story.want_with(|want| want.except = vec![NodeId(1)]);
+        assert_eq!(starts(&actions), []);
+        // A lease that it may not use is not kept from others.
+        let (useless, actions) = story.grant(1);
+        assert_eq!(
+            (starts(&actions), returned(&actions)),
+            (vec![], vec![useless])
+        );
+        let (useful, actions) = story.grant(2);
+        assert_eq!(starts(&actions), [(again, useful)]);
+    }
+
+    #[test]
+    fn the_own_machine_is_for_the_first_job_or_for_what_is_too_much_for_the_others() {
+        let mut story = Story::new();
+        let (first, _) = story.want();
+        let (home, actions) = story.grant_with(0, |grant| grant.home = Home::First);
+        assert_eq!(starts(&actions), [(first, home)]);
+        let (second, _) = story.want();
+        let (third, _) = story.want();
+        let (out, actions) = story.grant(1);
+        assert_eq!(starts(&actions), [(second, out)]);
+        let actions = story.end(first, home, Outcome::Unused);
+        assert_eq!((starts(&actions), returned(&actions)), (vec![], vec![home]));
+        let (overflow, actions) = story.grant_with(0, |grant| grant.home = Home::Overflow);
+        assert_eq!(starts(&actions), [(third, overflow)]);
+        let _ = story.end(third, overflow, Outcome::Unused);
+        let _ = story.end(second, out, done(1));
+        // One after another is always the first.
+        let (fourth, actions) = story.want();
+        assert_eq!(starts(&actions), [(fourth, out)], "what is held is used");
+    }
+
+    #[test]
+    fn a_job_too_large_for_a_node_does_not_go_there() {
+        let mut story = Story::new();
+        let (large, _) = story.want();
+        let size = Size {
+            cost_us: 5_000_000,
+            memory_mib: 8000,
+        };
+        let request = large;
+        let _ = story.event(Event::Offer(Offer::Size { request, size }));
+        let (small, _) = story.want();
+        let (lease, actions) = story.grant_with(1, |grant| grant.memory_mib = 4000);
+        assert_eq!(starts(&actions), [(small, lease)]);
+    }
+
+    #[test]
+    fn the_longest_of_those_that_came_together_goes_first() {
+        let mut story = Story::new();
+        let (short, _) = story.want();
+        let (long, _) = story.want();
+        let size = Size {
+            cost_us: 5_000_000,
+            memory_mib: 0,
+        };
+        let request = long;
+        let _ = story.event(Event::Offer(Offer::Size { request, size }));
+        let (lease, actions) = story.grant(1);
+        assert_eq!(starts(&actions), [(long, lease)]);
+        let actions = story.end(long, lease, done(5000));
+        assert_eq!(starts(&actions), [(short, lease)]);
+    }
+
+    #[test]
+    fn a_lease_for_one_job_goes_back_after_it() {
+        let mut story = Story::new();
+        let (first, _) = story.want();
+        let (_second, _) = story.want();
+        let (lease, _) = story.grant_with(1, |grant| grant.once = true);
+        let actions = story.end(first, lease, done(1));
+        assert_eq!(
+            (starts(&actions), returned(&actions)),
+            (vec![], vec![lease])
+        );
+    }
+
+    #[test]
+    fn at_the_end_a_job_on_a_slow_node_is_started_again_on_a_fast_one() {
+        let mut story = Story::new();
+        let (lagging, _) = story.want();
+        let (other, _) = story.want();
+        let (slow, _) = story.grant_with(1, |grant| grant.slowness_milli = 10_000);
+        let (fast, actions) = story.grant(2);
+        let (first, second) = match starts(&actions)[..] {
+            [(request, _)] if request == lagging => (lagging, other),
+            _ => (other, lagging),
+        };
+        let _ = (first, second);
+        let _ = story.pass(100);
+        // Whichever of the two went to the fast node: its end leaves the other to lag.
+        let on_fast = story.holdings.leases[&fast].running.unwrap();
+        let on_slow = story.holdings.leases[&slow].running.unwrap();
+        let actions = story.end(on_fast, fast, done(100));
+        assert_eq!(starts(&actions), [(on_slow, fast)]);
+        let deals = told(&actions);
+        assert!(
+            matches!(&deals[1..], [Deal::Want(_), Deal::Began { .. }]),
+            "{deals:?}"
+        );
+        // No third.
+        assert_eq!(starts(&story.pass(300)), []);
+        // The second start has the result first; the first is ended by who runs it.
+        let _ = story.end(on_slow, fast, done(100));
+        let _ = story.event(Event::Gone(on_slow));
+        let _ = story.end(on_slow, slow, Outcome::Unused);
+        assert_eq!(returned(&story.pass(300)), [slow, fast]);
+        story.assert_empty();
+    }
+
+    #[test]
+    fn a_lost_job_asks_for_a_second_lease_elsewhere() {
+        let mut story = Story::new();
+        let (lost, _) = story.want();
+        let (frozen, _) = story.grant(1);
+        assert_eq!(told(&story.pass(2400)), []);
+        let deals = told(&story.pass(200));
+        let [Deal::Want(want)] = &deals[..] else {
+            panic!("{deals:?}")
+        };
+        assert_eq!(want.except, [NodeId(1)]);
+        assert_eq!(want.own, OwnNode::Nothing);
+        let (lease, actions) = story.grant(2);
+        assert_eq!(starts(&actions), [(lost, lease)]);
+        // Should that fail, the first goes on, and is the only one that does.
+        let _ = story.end(lost, lease, dead());
+        assert!(story.holdings.jobs.contains_key(&lost));
+        let _ = story.end(lost, frozen, done(9000));
+        let _ = story.pass(300);
+        story.assert_empty();
+    }
+
+    #[test]
+    fn a_denied_second_start_is_not_asked_for_again() {
+        let mut story = Story::new();
+        let (lost, _) = story.want();
+        let (_lease, _) = story.grant(1);
+        let deals = told(&story.pass(5000));
+        let [Deal::Want(want)] = &deals[..] else {
+            panic!("{deals:?}")
+        };
+        let request = want.request;
+        let why = "nobody".to_owned();
+        let actions = story.event(Event::Offer(Offer::Deny { request, why }));
+        assert_eq!(actions, [], "{lost} runs on");
+        assert_eq!(story.pass(5000), []);
+    }
+
+    #[test]
+    fn a_denial_reaches_who_waits_and_nobody_else() {
+        let mut story = Story::new();
+        let (runs, _) = story.want();
+        let _ = story.grant(1);
+        let (waits, _) = story.want();
+        let mut deny = |request| {
+            let why = "no".to_owned();
+            story.event(Event::Offer(Offer::Deny { request, why }))
+        };
+        assert_eq!(deny(runs), []);
+        assert_eq!(deny(waits), [Action::Deny(waits, "no".into())]);
+        assert_eq!(deny(waits), []);
+    }
+
+    #[test]
+    fn a_job_that_nobody_wants_is_withdrawn() {
+        let mut story = Story::new();
+        let (waits, _) = story.want();
+        let deals = told(&story.event(Event::Gone(waits)));
+        assert_eq!(deals, [Deal::Withdraw(waits)]);
+        let (runs, _) = story.want();
+        let (lease, _) = story.grant(1);
+        assert_eq!(story.event(Event::Gone(runs)), []);
+        let _ = story.end(runs, lease, Outcome::Unused);
+        assert_eq!(returned(&story.pass(300)), [lease]);
+        story.assert_empty();
+    }
 }

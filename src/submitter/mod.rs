@@ -21,3 +21,4 @@ pub mod preprocess;
 pub mod race;
 pub mod sources;
 pub mod spelling;
+pub mod wish;

@@ -316,8 +316,7 @@ impl Progress {
 
     /// The way to the worker and back took so long.
     pub fn travelled(&self, time: Duration) {
-        self.placement
-            .event(Event::Travel(self.grant.node, time));
+        self.placement.event(Event::Travel(self.grant.node, time));
     }
 }
 
@@ -331,7 +330,10 @@ impl Drop for LocalSlot {
     fn drop(&mut self) {
         if let Some(request) = self.request {
             self.placement.lock().locals.remove(&request);
-            let _ = self.placement.to_node.try_send(ToNode::ReturnLocal(request));
+            let _ = self
+                .placement
+                .to_node
+                .try_send(ToNode::ReturnLocal(request));
         }
     }
 }
