@@ -219,11 +219,25 @@ pub struct JobSpec {
     /// The directories that it may write into; what appears there travels back. They exist in the
     /// job's tree, and so does `cwd`.
     pub writable: Vec<AbsPath>,
+    /// What stands where it writes its output and its dependency file.
+    pub standing: Vec<Standing>,
     /// Entries that this connection has not named before; each gets the next number, from 0.
     pub fresh: Vec<Entry>,
     /// The job's files: numbers on this connection, ascending, each as the difference to the one
     /// before (the first as it is), so that a warm job's list is about one byte a file.
     pub entries: Vec<u32>,
+}
+
+/// A file that the command would find where it writes. What is in it does not matter, but a
+/// compiler that fails may remove it, and one that writes over it leaves it its mode.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Standing {
+    /// Where; within a directory that the command may write.
+    pub path: AbsPath,
+    /// Its permission bits.
+    pub mode: u32,
+    /// Whether it is empty: an assembler removes what is there only when it is not.
+    pub is_empty: bool,
 }
 
 /// A piece of bulk data.
@@ -255,7 +269,7 @@ pub struct Usage {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ToWorker {
     /// A job begins.
-    Job(JobSpec),
+    Job(Box<JobSpec>),
     /// The toolchain that the worker asked for.
     Manifest(Manifest),
     /// A blob that the worker asked for begins; it follows as [`ToWorker::Chunk`]s.
@@ -310,6 +324,8 @@ pub enum FromWorker {
         /// A symlink's target; none for a directory.
         target: Option<Bytes>,
     },
+    /// The job removed a file that stood there before.
+    Removed(AbsPath),
     /// The compiler ended, and all that it wrote has been sent.
     Done {
         /// Its exit status.

@@ -108,6 +108,11 @@ fn messages() -> Vec<String> {
         umask: 0o77,
         terminal: None,
         writable: vec![path("/w")],
+        standing: vec![Standing {
+            path: path("/w/a.o"),
+            mode: 0o644,
+            is_empty: true,
+        }],
         fresh: entries.clone(),
         entries: vec![0, 1, 1],
     };
@@ -189,7 +194,7 @@ fn messages() -> Vec<String> {
             },
         ),
         line("Answer::Local", &Answer::Local { report }),
-        line("ToWorker::Job", &ToWorker::Job(job)),
+        line("ToWorker::Job", &ToWorker::Job(Box::new(job))),
         line(
             "ToWorker::Manifest",
             &ToWorker::Manifest(Manifest {
@@ -240,6 +245,7 @@ fn messages() -> Vec<String> {
                 target: Some("t".into()),
             },
         ),
+        line("FromWorker::Removed", &FromWorker::Removed(path("/w/a.o"))),
         line("FromWorker::Done", &FromWorker::Done { status: 1, usage }),
         line(
             "FromWorker::Failed",

@@ -8,7 +8,7 @@ mod support;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::fs;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use ice::id::{AbsPath, Digest};
-use ice::message::{Entry, EntryKind, Mtime};
+use ice::message::{Entry, EntryKind, Mtime, Standing};
 use ice::worker::tree::{Tree, TreeError, TreeLimits, Trees, Written, WrittenKind};
 
 const LIMITS: TreeLimits = TreeLimits {
@@ -580,6 +580,76 @@ const MISDEEDS: &[(&str, Misdeed)] = &[
         }
     }),
 ];
+
+#[test]
+fn of_what_stood_there_only_a_change_is_told() {
+    let mut space = Space::new(&[], LIMITS);
+    let job = Job::new(&["/w"]).file("/w/a.h", b"declared", 7);
+    let standing = |name: &str, mode, is_empty| Standing {
+        path: path(&format!("/w/{name}")),
+        mode,
+        is_empty,
+    };
+    let names = ["kept", "gone", "cut", "empty", "over", "anew", "a.h"];
+    let all = names.map(|name| standing(name, 0o640, name == "empty"));
+    let tree = space.take(&job);
+    space.trees.stand(&tree, &all).unwrap();
+    let at = |name: &str| space.at(&tree, &format!("/w/{name}"));
+    assert_eq!(fs::read(at("empty")).unwrap(), b"");
+    assert_ne!(fs::read(at("kept")).unwrap(), b"");
+    assert_eq!(fs::read(at("a.h")).unwrap(), b"declared");
+    fs::remove_file(at("gone")).unwrap();
+    fs::write(at("cut"), b"").unwrap();
+    // Nothing is written, but the file is opened to be overwritten.
+    fs::write(at("empty"), b"").unwrap();
+    fs::write(at("over"), b"written over").unwrap();
+    fs::remove_file(at("anew")).unwrap();
+    write(&at("anew"), b"anew", 0o644);
+    let told = space.trees.collect(&tree).unwrap();
+    let told = told
+        .into_iter()
+        .map(|written| (written.path.to_string(), written.kind));
+    let file = |mode, size| WrittenKind::File { mode, size };
+    let expect = [
+        ("/w/anew", file(0o644, 4)),
+        ("/w/cut", file(0o640, 0)),
+        ("/w/empty", file(0o640, 0)),
+        ("/w/gone", WrittenKind::Removed),
+        ("/w/over", file(0o640, 12)),
+    ];
+    let expect = expect.map(|(path, kind)| (path.to_owned(), kind));
+    assert_eq!(told.collect::<Vec<_>>(), expect);
+    space.trees.give_back(tree);
+
+    // The content that the job has kept is elsewhere: there is no result.
+    for keep in [
+        |at: &Path| set_mode(at, 0o600),
+        |at: &Path| {
+            let mut file = fs::File::options().append(true).open(at).unwrap();
+            file.write_all(b"more").unwrap();
+        },
+    ] {
+        let tree = space.take(&job);
+        space.trees.stand(&tree, &all).unwrap();
+        keep(&space.at(&tree, "/w/kept"));
+        let told = space.trees.collect(&tree);
+        assert!(matches!(told, Err(TreeError::Invalid { .. })), "{told:?}");
+        space.trees.give_back(tree);
+    }
+
+    let tree = space.take(&job);
+    space.check(&tree, &job, &[]);
+    for elsewhere in ["/x", "/w", "/cwd/a.o"] {
+        let elsewhere = Standing {
+            path: path(elsewhere),
+            mode: 0o644,
+            is_empty: false,
+        };
+        let refused = space.trees.stand(&tree, &[elsewhere]);
+        assert!(matches!(refused, Err(TreeError::Invalid { .. })));
+    }
+    space.trees.give_back(tree);
+}
 
 #[test]
 fn no_misdeed_reaches_another_job() {

@@ -65,6 +65,8 @@ pub enum Language {
     ObjC,
     /// Objective-C++.
     ObjCxx,
+    /// Assembler, preprocessed or not.
+    Assembler,
 }
 
 impl Language {
@@ -75,12 +77,14 @@ impl Language {
             Self::Cxx => "c++",
             Self::ObjC => "objective-c",
             Self::ObjCxx => "objective-c++",
+            Self::Assembler => "assembler-with-cpp",
         }
     }
 
     /// The name for `-x` of its preprocessed text.
     pub const fn preprocessed_name(self) -> &'static str {
         match self {
+            Self::Assembler => "assembler",
             Self::C => "cpp-output",
             Self::Cxx => "c++-cpp-output",
             Self::ObjC => "objective-c-cpp-output",
@@ -94,12 +98,10 @@ impl Language {
 pub(super) enum Content {
     /// Source of this language.
     Source(Language),
-    /// Source that went through the preprocessor.
-    Preprocessed,
+    /// Source of this language that went through the preprocessor, or never needs to.
+    Preprocessed(Language),
     /// A header, which would be precompiled.
     Header,
-    /// Assembler.
-    Assembler,
     /// Anything else, objects included.
     Other,
 }
@@ -113,13 +115,14 @@ impl Content {
             b"c++" => Self::Source(Language::Cxx),
             b"objective-c" => Self::Source(Language::ObjC),
             b"objective-c++" => Self::Source(Language::ObjCxx),
-            b"cpp-output"
-            | b"c++-cpp-output"
-            | b"objective-c-cpp-output"
-            | b"objective-c++-cpp-output"
-            | b"objc-cpp-output"
-            | b"objc++-cpp-output" => Self::Preprocessed,
-            b"assembler" | b"assembler-with-cpp" => Self::Assembler,
+            b"cpp-output" => Self::Preprocessed(Language::C),
+            b"c++-cpp-output" => Self::Preprocessed(Language::Cxx),
+            b"objective-c-cpp-output" | b"objc-cpp-output" => Self::Preprocessed(Language::ObjC),
+            b"objective-c++-cpp-output" | b"objc++-cpp-output" => {
+                Self::Preprocessed(Language::ObjCxx)
+            }
+            b"assembler" => Self::Preprocessed(Language::Assembler),
+            b"assembler-with-cpp" => Self::Source(Language::Assembler),
             name if name.ends_with(b"-header") => Self::Header,
             _ => Self::Other,
         })
@@ -139,11 +142,18 @@ impl Content {
             b"CC" | b"CXX" | b"C++" if clang => Self::Source(Language::Cxx),
             b"m" => Self::Source(Language::ObjC),
             b"mm" | b"M" => Self::Source(Language::ObjCxx),
-            b"i" | b"ii" | b"mi" | b"mii" => Self::Preprocessed,
+            b"i" if compiler.plus => Self::Preprocessed(Language::Cxx),
+            b"i" => Self::Preprocessed(Language::C),
+            b"ii" => Self::Preprocessed(Language::Cxx),
+            b"mi" => Self::Preprocessed(Language::ObjC),
+            b"mii" => Self::Preprocessed(Language::ObjCxx),
             b"h" | b"hh" | b"H" | b"hp" | b"hxx" | b"hpp" | b"HPP" | b"h++" | b"tcc" => {
                 Self::Header
             }
-            b"s" | b"S" | b"sx" | b"asm" => Self::Assembler,
+            b"s" => Self::Preprocessed(Language::Assembler),
+            b"S" => Self::Source(Language::Assembler),
+            b"sx" if !clang => Self::Source(Language::Assembler),
+            b"asm" if clang => Self::Preprocessed(Language::Assembler),
             _ => Self::Other,
         }
     }

@@ -18,7 +18,7 @@ mod table;
 mod verdict;
 
 pub use compiler::{Compiler, Family, Language};
-pub use plan::{DependencyFile, Forced, Plan, Preprocessed};
+pub use plan::{DependencyFile, Forced, Native, Plan, Preprocessed, Profiles, Unit};
 pub use reason::{Cause, Reason};
 pub use response::{RESPONSE_BYTES_MAX, RESPONSE_FILES_MAX};
 pub use table::{ForcedKind, Headers, Stage};

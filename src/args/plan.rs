@@ -8,46 +8,80 @@ use crate::id::Bytes;
 use crate::masquerade::file_name;
 
 use super::compiler::{Compiler, Family, Language};
-use super::inner::ToPreprocessor;
+use super::inner::{ToAssembler, ToClang, ToPreprocessor};
 use super::parse::Item;
 use super::reason::{Cause, Reason};
 use super::table::{ForcedKind, Headers, Meaning, Stage};
 
-/// A compile of one file that may be done elsewhere.
+/// A compile that may be done elsewhere.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
     /// Whose rules the command line follows.
     pub family: Family,
-    /// The language of the input.
-    pub language: Language,
     /// How far the compile goes.
     pub stage: Stage,
-    /// The input.
-    pub input: Bytes,
-    /// The index of the input in `argv`; none when a response file names it.
-    pub input_index: Option<usize>,
-    /// The main output: of `-o`, or derived from the input, in the working directory.
-    pub output: Bytes,
+    /// The inputs, in order; never empty.
+    pub units: Vec<Unit>,
     /// The directories that the compile may write to, each once; `.` is the working directory.
     /// They need not exist: then the compiler fails, and must fail elsewhere too.
     pub writable: Vec<Bytes>,
-    /// The dependency file that is written.
-    pub dependencies: Option<DependencyFile>,
     /// All arguments that can change the search list or what is predefined, in order.
     pub search: Vec<Bytes>,
     /// Files that are included before the input, in order.
     pub forced: Vec<Forced>,
     /// `-DNAME`, `-DNAME=VALUE` and `-UNAME`, in the order in which they take effect.
     pub defines: Vec<Bytes>,
+    /// Directories where the assembler alone looks for what it includes.
+    pub assembler_search: Vec<Bytes>,
     /// Files that are read besides sources and headers, response files included. When one is not a
     /// regular file, the compile is not understood and must stay local.
     pub extra_inputs: Vec<Bytes>,
+    /// Files that are read when they are there, and whose names are known in part only.
+    pub profiles: Vec<Profiles>,
     /// Whether debug information is asked for.
     pub debug: bool,
-    /// The same compile in two steps.
-    pub preprocessed: Preprocessed,
+    /// The command line of the same compile where an option means the processor of this machine:
+    /// response files expanded.
+    pub native: Option<Native>,
+    /// The same compile in two steps; none when it has no such form.
+    pub preprocessed: Option<Preprocessed>,
     /// The unchanged command line.
     pub argv: Vec<Bytes>,
+}
+
+/// One input, and what becomes of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unit {
+    /// The input.
+    pub input: Bytes,
+    /// Its index in the command line; none when a response file names it.
+    pub index: Option<usize>,
+    /// Its language.
+    pub language: Language,
+    /// Whether it went through the preprocessor already, or does not need to.
+    pub is_text: bool,
+    /// The main output: of `-o`, or derived from the input, in the working directory.
+    pub output: Bytes,
+    /// The dependency file that is written.
+    pub dependencies: Option<DependencyFile>,
+}
+
+/// Profiles that a compile may read: every file in a directory whose name has this end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Profiles {
+    /// The directory; it need not exist.
+    pub directory: Bytes,
+    /// The end of the names.
+    pub suffix: Bytes,
+}
+
+/// A command line with options that mean the processor of this machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Native {
+    /// All words, without response files.
+    pub words: Vec<Bytes>,
+    /// The indexes in `words` of `-march=native` and its kind, ascending.
+    pub options: Vec<usize>,
 }
 
 /// A dependency file.
@@ -88,56 +122,87 @@ pub struct Preprocessed {
 /// What [`Plan::draw`] is made from.
 pub(super) struct Draft<'a> {
     pub compiler: Compiler,
-    pub language: Language,
     pub stage: Stage,
     pub argv: &'a [Bytes],
+    pub words: &'a [Bytes],
     pub items: &'a [Item<'a>],
-    pub input: Item<'a>,
-    pub input_index: Option<usize>,
+    pub inputs: Vec<Input<'a>>,
     pub output: Option<&'a [u8]>,
-    pub handed: ToPreprocessor,
-    pub assembler_debug: bool,
+    pub to_preprocessor: ToPreprocessor,
+    pub to_assembler: ToAssembler,
+    pub to_clang: ToClang,
     pub response_files: Vec<Bytes>,
+}
+
+/// An input whose language travels.
+pub(super) struct Input<'a> {
+    pub value: &'a [u8],
+    pub index: Option<usize>,
+    pub language: Language,
+    pub is_text: bool,
 }
 
 impl Plan {
     /// Draws up the plan; it fails when the name of a derived output would be empty.
     pub(super) fn draw(draft: Draft<'_>) -> Result<Self, Reason> {
-        let debug = draft.assembler_debug || debug_is_on(draft.items);
-        let output = match draft.output {
-            Some(output) => Bytes::from(output),
-            None => derived_output(&draft)?,
-        };
-        let dependencies = dependency_file(&draft)?;
-        let preprocessed = Preprocessed::draw(&draft, &output, dependencies.as_ref(), debug);
+        let debug = draft.to_assembler.debug || debug_is_on(draft.items);
+        let units = draft
+            .inputs
+            .iter()
+            .map(|input| unit(&draft, input))
+            .collect::<Result<Vec<_>, _>>()?;
+        let preprocessed = Preprocessed::draw(&draft, &units, debug);
 
         let mut plan = Self {
             family: draft.compiler.family,
-            language: draft.language,
             stage: draft.stage,
-            input: Bytes::from(draft.input.value),
-            input_index: draft.input_index,
             writable: Vec::new(),
             search: Vec::new(),
             forced: Vec::new(),
             defines: Vec::new(),
+            assembler_search: draft.to_assembler.search,
             extra_inputs: draft.response_files,
+            profiles: Vec::new(),
             debug,
+            native: native(draft.argv, draft.words, draft.items),
             preprocessed,
             argv: draft.argv.to_vec(),
-            output,
-            dependencies,
+            units,
         };
-        plan.may_write(directory(&plan.output).to_vec());
-        if let Some(file) = &plan.dependencies {
-            plan.may_write(directory(&file.path).to_vec());
+        for place in plan.places().cloned().collect::<Vec<_>>() {
+            plan.may_write(directory(&place).to_vec());
         }
         for item in draft.items {
             plan.take(item);
         }
         // Both families put what is handed to the preprocessor after their own options.
-        plan.defines.extend(draft.handed.defines);
+        plan.defines.extend(draft.to_preprocessor.defines);
+        plan.forced.extend(draft.to_preprocessor.forced);
+        for word in draft.to_preprocessor.search {
+            plan.search.extend([Bytes::from("-Xpreprocessor"), word]);
+        }
+        plan.forced.extend(draft.to_clang.forced);
+        for header in draft.to_clang.precompiled {
+            plan.take_precompiled(&header);
+        }
+        plan.extra_inputs.extend(draft.to_assembler.reads);
+        for file in draft.to_assembler.writes {
+            plan.may_write(directory(&file).to_vec());
+        }
         Ok(plan)
+    }
+
+    /// The first input: people know the job by it.
+    pub fn name(&self) -> &Bytes {
+        &self.units[0].input
+    }
+
+    /// The main outputs and dependency files.
+    pub fn places(&self) -> impl Iterator<Item = &Bytes> {
+        self.units.iter().flat_map(|unit| {
+            let dependencies = unit.dependencies.iter().map(|file| &file.path);
+            std::iter::once(&unit.output).chain(dependencies)
+        })
     }
 
     fn take(&mut self, item: &Item<'_>) {
@@ -153,13 +218,81 @@ impl Plan {
                 kind,
                 name: Bytes::from(item.value),
             }),
+            Meaning::PrecompiledHeader => self.take_precompiled(item.value),
             Meaning::Reads => self.extra_inputs.push(Bytes::from(item.value)),
+            Meaning::Configures => {
+                self.search.extend_from_slice(item.words);
+                // A bare name may stand in a directory of the compiler's, which it tells itself.
+                if item.value.contains(&b'/') {
+                    self.extra_inputs.push(Bytes::from(item.value));
+                }
+            }
             Meaning::Writes => self.may_write(directory(item.value).to_vec()),
             // Where side files fall depends on the compiler's version: both places are allowed.
-            Meaning::Side | Meaning::Dump | Meaning::DiagnosticsFormat => {
+            Meaning::Side | Meaning::DiagnosticsFormat => self.may_write(b".".to_vec()),
+            Meaning::SidePrefix => {
                 self.may_write(b".".to_vec());
+                self.may_write(directory(item.value).to_vec());
             }
+            Meaning::Dump => {
+                self.may_write(b".".to_vec());
+                if let Some(file) = dump_file(item.value) {
+                    self.may_write(directory(file).to_vec());
+                }
+            }
+            Meaning::Profile => self.take_profile(item.value),
             _ => {}
+        }
+    }
+
+    /// clang proves a precompiled header by the files that it was made from, first of all the header
+    /// that it is named after.
+    fn take_precompiled(&mut self, file: &[u8]) {
+        self.extra_inputs.push(Bytes::from(file));
+        self.forced.push(Forced {
+            kind: ForcedKind::Include,
+            name: Bytes::from(without_suffix(file)),
+        });
+    }
+
+    /// The names of profiles depend on the family and the version; all that they could be are
+    /// allowed for. `place` is what the option says, if anything.
+    fn take_profile(&mut self, place: &[u8]) {
+        if self.family == Family::Clang {
+            let beside: &[u8] = if place.is_empty() { b"." } else { place };
+            let file = |name: &[u8]| Bytes([beside, b"/", name].concat());
+            for name in [&b"default.profdata"[..], b"code.prof"] {
+                self.extra_inputs.push(file(name));
+            }
+            if !place.is_empty() {
+                self.extra_inputs.push(Bytes::from(place));
+            }
+            return;
+        }
+        if place.is_empty() {
+            self.extra_inputs.push(Bytes::from("fbdata.afdo"));
+        } else {
+            self.extra_inputs.push(Bytes::from(place));
+        }
+        let mut directories = vec![b".".to_vec(), place.to_vec(), directory(place).to_vec()];
+        directories.extend(self.writable.iter().map(|directory| directory.0.clone()));
+        directories.retain(|directory| !directory.is_empty());
+        directories.sort();
+        directories.dedup();
+        for unit in &self.units {
+            for path in [&unit.input, &unit.output] {
+                let stem = without_suffix(file_name(path));
+                let suffix = Bytes([stem, b".gcda"].concat());
+                for directory in &directories {
+                    let profiles = Profiles {
+                        directory: Bytes(directory.clone()),
+                        suffix: suffix.clone(),
+                    };
+                    if !self.profiles.contains(&profiles) {
+                        self.profiles.push(profiles);
+                    }
+                }
+            }
         }
     }
 
@@ -172,12 +305,13 @@ impl Plan {
 }
 
 impl Preprocessed {
-    fn draw(
-        draft: &Draft<'_>,
-        output: &Bytes,
-        dependencies: Option<&DependencyFile>,
-        debug: bool,
-    ) -> Self {
+    /// None when there is more than one input, or one that needs no preprocessor or is assembler.
+    fn draw(draft: &Draft<'_>, units: &[Unit], debug: bool) -> Option<Self> {
+        let [unit] = units else { return None };
+        if unit.is_text || unit.language == Language::Assembler {
+            return None;
+        }
+        let (output, dependencies) = (&unit.output, unit.dependencies.as_ref());
         let clang = draft.compiler.family == Family::Clang;
         let asks =
             |wanted: fn(&Meaning) -> bool| draft.items.iter().any(|item| wanted(&item.meaning));
@@ -202,7 +336,7 @@ impl Preprocessed {
         let mut compile = vec![
             draft.argv[0].clone(),
             Bytes::from("-x"),
-            Bytes::from(draft.language.preprocessed_name()),
+            Bytes::from(unit.language.preprocessed_name()),
         ];
         if draft.output.is_none() {
             compile.extend([Bytes::from("-o"), output.clone()]);
@@ -226,18 +360,22 @@ impl Preprocessed {
                 Meaning::Inexact
                     | Meaning::InexactCode
                     | Meaning::Side
+                    | Meaning::SidePrefix
                     | Meaning::Dump
                     | Meaning::Writes
+                    | Meaning::Profile
+                    | Meaning::PrecompiledHeader
+                    | Meaning::Configures
                     | Meaning::ToClang
                     | Meaning::ToLlvm
             )
         });
-        Self {
+        Some(Self {
             preprocess,
             compile,
             compile_input,
             exact: !debug && !inexact,
-        }
+        })
     }
 }
 
@@ -272,6 +410,7 @@ impl Steps {
             | Meaning::ToAssembler
             | Meaning::Writes
             | Meaning::Side
+            | Meaning::SidePrefix
             | Meaning::Dump => Self::Second,
             _ => Self::Both,
         }
@@ -314,8 +453,47 @@ fn debug_is_on(items: &[Item<'_>]) -> bool {
     on
 }
 
+/// What becomes of one input.
+fn unit(draft: &Draft<'_>, input: &Input<'_>) -> Result<Unit, Reason> {
+    let output = match draft.output {
+        Some(output) => Bytes::from(output),
+        None => derived_output(draft, input)?,
+    };
+    Ok(Unit {
+        input: Bytes::from(input.value),
+        index: input.index,
+        language: input.language,
+        is_text: input.is_text,
+        output,
+        dependencies: dependency_file(draft, input)?,
+    })
+}
+
+/// The command line with the options that mean this machine's processor, if there are any.
+fn native(argv: &[Bytes], words: &[Bytes], items: &[Item<'_>]) -> Option<Native> {
+    let is_native =
+        |item: &&Item<'_>| item.meaning == Meaning::Processor && item.value.starts_with(b"native");
+    let options: Vec<usize> = items
+        .iter()
+        .filter(is_native)
+        .map(|item| item.at + 1)
+        .collect();
+    let words = || argv[..1].iter().chain(words).cloned().collect();
+    (!options.is_empty()).then(|| Native {
+        words: words(),
+        options,
+    })
+}
+
+/// The file that an option for dumps names; none when it names none, or a stream.
+pub(super) fn dump_file(value: &[u8]) -> Option<&[u8]> {
+    let equals = value.iter().position(|&b| b == b'=')?;
+    let file = &value[equals + 1..];
+    (!matches!(file, b"stdout" | b"stderr" | b"-")).then_some(file)
+}
+
 /// What the driver calls the output when nobody names it.
-fn derived_output(draft: &Draft<'_>) -> Result<Bytes, Reason> {
+fn derived_output(draft: &Draft<'_>, input: &Input<'_>) -> Result<Bytes, Reason> {
     let llvm = draft
         .items
         .iter()
@@ -326,7 +504,7 @@ fn derived_output(draft: &Draft<'_>) -> Result<Bytes, Reason> {
         (Stage::Assembly, false) => b".s",
         (Stage::Assembly, true) => b".ll",
     };
-    named_after(draft.input.value, suffix)
+    named_after(input.value, suffix)
 }
 
 /// A file in the working directory that is called like the input, but for the suffix.
@@ -339,8 +517,11 @@ fn named_after(input: &[u8], suffix: &[u8]) -> Result<Bytes, Reason> {
 }
 
 /// The dependency file, if one is written.
-fn dependency_file(draft: &Draft<'_>) -> Result<Option<DependencyFile>, Reason> {
-    if let Some((headers, path)) = &draft.handed.dependencies {
+fn dependency_file(draft: &Draft<'_>, input: &Input<'_>) -> Result<Option<DependencyFile>, Reason> {
+    if input.is_text && input.language == Language::Assembler {
+        return Ok(None);
+    }
+    if let Some((headers, path)) = &draft.to_preprocessor.dependencies {
         return Ok(Some(DependencyFile {
             path: path.clone(),
             headers: *headers,
@@ -361,7 +542,7 @@ fn dependency_file(draft: &Draft<'_>) -> Result<Option<DependencyFile>, Reason> 
     let path = match (path, draft.output) {
         (Some(path), _) => path,
         (None, Some(output)) => Bytes([without_suffix(output), b".d"].concat()),
-        (None, None) => named_after(draft.input.value, b".d")?,
+        (None, None) => named_after(input.value, b".d")?,
     };
     Ok(Some(DependencyFile { path, headers }))
 }

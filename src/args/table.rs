@@ -98,13 +98,22 @@ pub(super) enum Meaning {
     /// `-mllvm`.
     ToLlvm,
 
+    /// Reads a file of options, specs or the like, which the compiler also finds by a bare name.
+    Configures,
+    /// `-include-pch`.
+    PrecompiledHeader,
+    /// Reads a profile, from files whose names are derived.
+    Profile,
+
     /// Reads the file that is its value.
     Reads,
     /// Writes the file that is its value.
     Writes,
     /// Writes files whose names are derived, beside the output or in the working directory.
     Side,
-    /// Like [`Meaning::Side`], unless it names a file by `=`.
+    /// Like [`Meaning::Side`]; its value is what the names begin with.
+    SidePrefix,
+    /// Like [`Meaning::Side`], or to the file that it names after a `=`.
     Dump,
     /// `-fdiagnostics-format=`: to standard error, or to a file beside the output.
     DiagnosticsFormat,

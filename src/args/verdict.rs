@@ -5,11 +5,12 @@
 //! links are told apart first, since nobody wonders about those.
 
 use crate::id::{AbsPath, Bytes};
+use crate::masquerade::file_name;
 
 use super::compiler::{Compiler, Content, Family, Language};
 use super::inner;
 use super::parse::{Item, items};
-use super::plan::{Draft, Plan};
+use super::plan::{Draft, Input, Plan, dump_file};
 use super::probe::{is_probe, is_probe_place};
 use super::reason::{Cause, Reason};
 use super::response;
@@ -95,37 +96,61 @@ fn plan(
     let items: Vec<Item<'_>> = items(compiler.family, &expanded.words).collect();
     let call = Call::gather(&items);
 
-    let (input, language_option) = call.one_compile(invocation.cwd)?;
+    call.is_a_compile(invocation.cwd)?;
     check_environment(compiler.family, invocation.env)?;
     for item in &items {
         check(item)?;
     }
-    let handed = inner::to_preprocessor(&call.to_preprocessor)?;
-    let assembler_debug = inner::to_assembler(&call.to_assembler)?;
-    if call.inputs.len() > 1 {
-        return Err(Cause::SeveralInputs.into());
+    let to_preprocessor = inner::to_preprocessor(&call.to_preprocessor)?;
+    let to_assembler = inner::to_assembler(&call.to_assembler)?;
+    let to_clang = inner::to_clang(&call.to_clang)?;
+    let mut inputs = Vec::with_capacity(call.inputs.len());
+    for (input, option) in &call.inputs {
+        let (language, is_text) = language(compiler, *input, *option)?;
+        inputs.push(Input {
+            value: input.value,
+            index: expanded.origins[input.at],
+            language,
+            is_text,
+        });
     }
-    let language = language(compiler, input, language_option)?;
+    let stage = call.stage.unwrap_or(Stage::Object);
+    let assembler = |input: &&Input<'_>| input.language == Language::Assembler;
+    if let Some(input) = inputs.iter().find(assembler)
+        && stage == Stage::Assembly
+    {
+        return Err(Reason::about(Cause::Assembler, input.value));
+    }
     let output = call.one_output()?;
+    call.several_are_clear(&inputs, output)?;
     let by_driver = call.dependencies || call.dependency_files > 0;
     let clear = call.dependency_files <= usize::from(call.dependencies);
-    if !clear || (by_driver && handed.dependencies.is_some()) {
+    if !clear || (by_driver && to_preprocessor.dependencies.is_some()) {
         return Err(Cause::DependencyForm.into());
     }
-    if let Some((_, path)) = &handed.dependencies {
+    let handed_dependencies = to_preprocessor.dependencies.iter().map(|(_, path)| path);
+    for path in handed_dependencies.chain(&to_assembler.writes) {
         check_written(path)?;
+    }
+    let forced = to_preprocessor.forced.iter().chain(&to_clang.forced);
+    let read = forced
+        .map(|forced| &forced.name)
+        .chain(&to_assembler.reads)
+        .chain(&to_clang.precompiled);
+    for path in read {
+        check_read(path)?;
     }
     Plan::draw(Draft {
         compiler,
-        language,
-        stage: call.stage.unwrap_or(Stage::Object),
+        stage,
         argv: invocation.argv,
+        words: &expanded.words,
         items: &items,
-        input,
-        input_index: expanded.origins[input.at],
+        inputs,
         output,
-        handed,
-        assembler_debug,
+        to_preprocessor,
+        to_assembler,
+        to_clang,
         response_files: expanded.files,
     })
 }
@@ -144,6 +169,7 @@ struct Call<'a> {
     dependency_files: usize,
     to_preprocessor: Vec<&'a [u8]>,
     to_assembler: Vec<&'a [u8]>,
+    to_clang: Vec<&'a [u8]>,
 }
 
 impl<'a> Call<'a> {
@@ -172,23 +198,24 @@ impl<'a> Call<'a> {
                 Meaning::ToPreprocessorList => call.to_preprocessor.extend(pieces),
                 Meaning::ToAssembler => call.to_assembler.push(item.value),
                 Meaning::ToAssemblerList => call.to_assembler.extend(pieces),
+                Meaning::ToClang => call.to_clang.push(item.value),
                 _ => {}
             }
         }
         call
     }
 
-    /// The first input, when the call compiles and is not a probe.
-    fn one_compile(&self, cwd: &AbsPath) -> Result<(Item<'a>, Option<&'a [u8]>), Reason> {
+    /// Whether the call compiles and is not a probe.
+    fn is_a_compile(&self, cwd: &AbsPath) -> Result<(), Reason> {
         if let Some(word) = self.information {
             return Err(Reason::about(Cause::Information, word));
         }
         if let Some(word) = self.preprocess_alone {
             return Err(Reason::about(Cause::PreprocessAlone, word));
         }
-        let Some(first) = self.inputs.first() else {
+        if self.inputs.is_empty() {
             return Err(Cause::NoInput.into());
-        };
+        }
         let inputs = self.inputs.iter().map(|(item, _)| item.value);
         let mut paths = inputs.chain(self.outputs.iter().copied());
         if let Some(path) = paths.find(|path| is_probe(path)) {
@@ -200,8 +227,30 @@ impl<'a> Call<'a> {
         match self.stage {
             None if self.syntax_only => Err(Cause::SyntaxOnly.into()),
             None => Err(Cause::Link.into()),
-            Some(_) => Ok(*first),
+            Some(_) => Ok(()),
         }
+    }
+
+    /// Several inputs have outputs of their own: what names one output or one dependency file for
+    /// all of them is an error, or written by each in its turn.
+    fn several_are_clear(&self, inputs: &[Input<'_>], output: Option<&[u8]>) -> Result<(), Reason> {
+        if inputs.len() < 2 {
+            return Ok(());
+        }
+        let handed = self
+            .to_preprocessor
+            .iter()
+            .any(|piece| piece.starts_with(b"-M"));
+        if output.is_some() || handed || self.dependency_files > 0 {
+            return Err(Cause::SeveralInputs.into());
+        }
+        let mut names: Vec<&[u8]> = inputs.iter().map(|input| stem(input.value)).collect();
+        names.sort_unstable();
+        // `a/x.c b/x.c` write one object, in an order that counts.
+        if names.windows(2).any(|pair| pair[0] == pair[1]) {
+            return Err(Cause::SeveralInputs.into());
+        }
+        Ok(())
     }
 
     fn one_output(&self) -> Result<Option<&'a [u8]>, Reason> {
@@ -224,18 +273,33 @@ fn check(item: &Item<'_>) -> Result<(), Reason> {
         Meaning::UnlistedCode | Meaning::UnlistedPlain if may_name_a_file(item.value) => {
             refuse(Cause::UnknownOption)
         }
-        Meaning::Dump if item.value.contains(&b'=') => refuse(Cause::OtherOutput),
-        Meaning::Processor if item.value.starts_with(b"native") => refuse(Cause::NativeCpu),
+        Meaning::Dump => dump_file(item.value).map_or(Ok(()), check_written),
         Meaning::Charset if !is_utf_8(item.value) => refuse(Cause::Charset),
         Meaning::Search if item.value.ends_with(b".hmap") => {
             Err(Reason::about(Cause::VirtualFiles, item.value))
         }
-        Meaning::ToClang => inner::to_clang(item.value),
         Meaning::ToLlvm => inner::to_llvm(item.value),
         Meaning::Input if item.value == b"-" => refuse(Cause::StandardInput),
         Meaning::Input if item.value.is_empty() => refuse(Cause::NoInput),
-        Meaning::Forced(_) | Meaning::Reads if item.value.is_empty() => refuse(Cause::MissingValue),
-        Meaning::Input | Meaning::Forced(_) | Meaning::Reads => check_read(item.value),
+        Meaning::Forced(_)
+        | Meaning::Reads
+        | Meaning::Configures
+        | Meaning::PrecompiledHeader
+        | Meaning::SidePrefix
+            if item.value.is_empty() =>
+        {
+            refuse(Cause::MissingValue)
+        }
+        Meaning::PrecompiledHeader if !inner::is_precompiled_name(item.value) => {
+            refuse(Cause::PrecompiledHeader)
+        }
+        Meaning::SidePrefix if is_device(item.value) => refuse(Cause::DeviceFile),
+        Meaning::Input
+        | Meaning::Forced(_)
+        | Meaning::Reads
+        | Meaning::Configures
+        | Meaning::Profile
+        | Meaning::PrecompiledHeader => check_read(item.value),
         Meaning::Output | Meaning::DependencyFile | Meaning::Writes => check_written(item.value),
         _ => Ok(()),
     }
@@ -323,21 +387,27 @@ fn check_environment(family: Family, env: &[(Bytes, Bytes)]) -> Result<(), Reaso
     Ok(())
 }
 
-/// The language of the input, when it is one that travels.
+/// The language of the input, when it is one that travels, and whether it is preprocessed.
 fn language(
     compiler: Compiler,
     input: Item<'_>,
     option: Option<&[u8]>,
-) -> Result<Language, Reason> {
+) -> Result<(Language, bool), Reason> {
     let content = option
         .and_then(Content::of_language)
         .unwrap_or_else(|| Content::of_file(compiler, input.value));
     let cause = match content {
-        Content::Source(language) => return Ok(language),
-        Content::Preprocessed => Cause::PreprocessedInput,
+        Content::Source(language) => return Ok((language, false)),
+        Content::Preprocessed(language) => return Ok((language, true)),
         Content::Header => Cause::PrecompiledHeader,
-        Content::Assembler => Cause::Assembler,
         Content::Other => Cause::UnknownLanguage,
     };
     Err(Reason::about(cause, input.value))
+}
+
+/// What the outputs of an input are called after.
+fn stem(input: &[u8]) -> &[u8] {
+    let name = file_name(input);
+    let dot = name.iter().rposition(|&b| b == b'.');
+    &name[..dot.unwrap_or(name.len())]
 }

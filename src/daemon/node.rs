@@ -29,6 +29,7 @@ enum Event {
     Closed(Port),
     /// Whether the claim is accepted, and then that it has its slot, is said over the channel.
     Claim(Claim, LeaseId, Sender<bool>),
+    Ready(Claim),
     Release(Claim),
     Toolchains {
         added: Vec<Digest>,
@@ -49,22 +50,23 @@ pub struct Node {
     ports: Arc<AtomicU32>,
 }
 
-/// A remote job's claim on a slot, which ends when it is dropped.
-pub struct RemoteSlot {
+/// Room for a remote job, and later its slot; free again when dropped.
+pub struct RemoteRoom {
     events: Sender<Event>,
     claim: Claim,
-    news: Receiver<bool>,
+    /// First whether there is room, then that there is a slot.
+    answers: Receiver<bool>,
 }
 
-impl RemoteSlot {
-    /// Waits until the slot is free; to be awaited once.
-    pub async fn granted(&self) {
-        // The sender is gone only when the node is, and its worker with it.
-        let _ = self.news.recv().await;
+impl RemoteRoom {
+    /// The job is ready: its slot, when it is its turn. None when the node is about to end.
+    pub async fn turn(&self) -> Option<()> {
+        self.events.try_send(Event::Ready(self.claim)).ok()?;
+        self.answers.recv().await.ok()?.then_some(())
     }
 }
 
-impl Drop for RemoteSlot {
+impl Drop for RemoteRoom {
     fn drop(&mut self) {
         let _ = self.events.try_send(Event::Release(self.claim));
     }
@@ -140,20 +142,19 @@ impl Node {
         (to_node, from_node)
     }
 
-    /// A place in the short queue for a slot, for a job under this lease; none when that is full.
-    pub async fn claim(&self, lease: LeaseId) -> Option<RemoteSlot> {
+    /// Room for a remote job under this lease; none when all slots and the queue are full.
+    pub async fn remote_room(&self, lease: LeaseId) -> Option<RemoteRoom> {
         let claim = Claim(self.claims.fetch_add(1, Ordering::Relaxed));
-        let (sender, news) = channel::bounded(2);
-        self.events
-            .try_send(Event::Claim(claim, lease, sender))
-            .ok()?;
+        let (sender, answers) = channel::bounded(2);
+        let event = Event::Claim(claim, lease, sender);
+        self.events.try_send(event).ok()?;
         // From here on, dropping this future releases the claim, granted or not.
-        let slot = RemoteSlot {
+        let room = RemoteRoom {
             events: self.events.clone(),
             claim,
-            news,
+            answers,
         };
-        slot.news.recv().await.ok()?.then_some(slot)
+        room.answers.recv().await.ok()?.then_some(room)
     }
 
     /// Tells the scheduler which toolchains came and went.
@@ -178,7 +179,7 @@ struct Dispatcher {
     leases: BTreeMap<LeaseId, Port>,
     /// Local claims, held or waiting.
     local: BTreeMap<Claim, (Port, RequestId)>,
-    /// Remote claims that wait.
+    /// Remote claims that have no slot yet.
     remote: BTreeMap<Claim, Sender<bool>>,
     next: u64,
     loopback: bool,
@@ -215,6 +216,7 @@ impl Dispatcher {
                     self.remote.insert(claim, sender);
                 }
             }
+            Event::Ready(claim) => self.slots.ready(claim),
             Event::Release(claim) => {
                 self.remote.remove(&claim);
                 self.slots.release(claim);

@@ -17,7 +17,7 @@ use smol::Async;
 use super::agent;
 use super::broker;
 use super::link::{self, LinkConfig};
-use super::node::{Node, RemoteSlot};
+use super::node::{Node, RemoteRoom};
 use crate::config::DaemonConfig;
 use crate::executor;
 use crate::id::{Digest, LeaseId};
@@ -29,7 +29,7 @@ use crate::sandbox::zygote::Starter;
 use crate::submitter::job::Submitter;
 use crate::submitter::placement::Placement;
 use crate::sys;
-use crate::worker::job::{Admission, Coming, Slot, Worker};
+use crate::worker::job::{Admission, Promise, Room, Worker};
 use crate::worker::store::Store;
 use crate::worker::tenancy::Tenancies;
 use crate::worker::tree::TreeLimits;
@@ -188,20 +188,20 @@ async fn accept_clients(listener: Async<UnixListener>, submitter: Arc<Submitter>
     }
 }
 
-impl Slot for RemoteSlot {
-    fn granted(&self) -> Coming<'_, ()> {
-        Box::pin(RemoteSlot::granted(self))
-    }
-}
-
 /// Lends the node's slots to the worker.
 struct NodeSlots(Node);
 
+impl Room for RemoteRoom {
+    fn slot(&mut self) -> Promise<'_, ()> {
+        Box::pin(self.turn())
+    }
+}
+
 impl Admission for NodeSlots {
-    fn claim(&self, lease: LeaseId) -> Coming<'_, Option<Box<dyn Slot>>> {
+    fn room(&self, lease: LeaseId) -> Promise<'_, Box<dyn Room>> {
         Box::pin(async move {
-            let slot = self.0.claim(lease).await?;
-            Some(Box::new(slot) as Box<dyn Slot>)
+            let room = self.0.remote_room(lease).await?;
+            Some(Box::new(room) as Box<dyn Room>)
         })
     }
 

@@ -18,7 +18,7 @@ pub struct Claim(pub u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Admission {
-    /// It holds a slot, or waits for one and will be named by [`Slots::granted`].
+    /// There is room for it; once it is ready, [`Slots::granted`] will name it.
     Accepted,
     /// The queue is full, or one waits for this lease already.
     Busy,
@@ -32,6 +32,8 @@ pub struct Slots {
     remote: BTreeMap<Claim, LeaseId>,
     local_queue: VecDeque<Claim>,
     remote_queue: VecDeque<(Claim, LeaseId)>,
+    /// Remote claims whose files are still on their way.
+    arriving: BTreeMap<Claim, LeaseId>,
 }
 
 impl Slots {
@@ -43,6 +45,7 @@ impl Slots {
             remote: BTreeMap::new(),
             local_queue: VecDeque::new(),
             remote_queue: VecDeque::new(),
+            arriving: BTreeMap::new(),
         }
     }
 
@@ -52,19 +55,37 @@ impl Slots {
         self.local_queue.push_back(claim);
     }
 
-    /// A remote job wants a slot under this lease.
+    /// A remote job will want a slot under this lease once it is [ready](Self::ready): its files may
+    /// still have to be fetched, and a slot is not to be idle meanwhile.
     pub fn claim_remote(&mut self, claim: Claim, lease: LeaseId) -> Admission {
-        let is_full = self.remote.len() + self.remote_queue.len() >= 2 * self.total as usize;
-        if is_full || self.remote_queue.iter().any(|(_, other)| *other == lease) {
+        // One job may wait behind each slot, and behind each lease.
+        let waiting = self.remote_queue.iter().map(|(_, of)| of);
+        let all = waiting
+            .chain(self.remote.values())
+            .chain(self.arriving.values());
+        let (jobs, of_lease) = all.fold((0, 0), |(jobs, same), of| {
+            (jobs + 1, same + usize::from(*of == lease))
+        });
+        if jobs >= 2 * self.total as usize || of_lease >= 2 {
             return Admission::Busy;
         }
-        self.remote_queue.push_back((claim, lease));
+        self.arriving.insert(claim, lease);
         Admission::Accepted
+    }
+
+    /// A remote job has all that it needs, and waits for its slot from now on.
+    pub fn ready(&mut self, claim: Claim) {
+        if let Some(lease) = self.arriving.remove(&claim) {
+            self.remote_queue.push_back((claim, lease));
+        }
     }
 
     /// A claim ends, whether it holds a slot or still waits for one.
     pub fn release(&mut self, claim: Claim) {
-        if !self.local.remove(&claim) && self.remote.remove(&claim).is_none() {
+        let was_known = self.local.remove(&claim)
+            || self.remote.remove(&claim).is_some()
+            || self.arriving.remove(&claim).is_some();
+        if !was_known {
             self.local_queue.retain(|waiting| *waiting != claim);
             self.remote_queue.retain(|(waiting, _)| *waiting != claim);
         }
@@ -121,7 +142,14 @@ mod tests {
 
     /// A remote claim under a lease of its own.
     fn claim(slots: &mut Slots, number: u64) -> Admission {
-        slots.claim_remote(Claim(number), LeaseId(number))
+        claim_under(slots, number, number)
+    }
+
+    /// A remote claim that is ready at once.
+    fn claim_under(slots: &mut Slots, number: u64, lease: u64) -> Admission {
+        let admission = slots.claim_remote(Claim(number), LeaseId(lease));
+        slots.ready(Claim(number));
+        admission
     }
 
     #[test]
@@ -154,16 +182,44 @@ mod tests {
     #[test]
     fn a_lease_is_one_slot_and_one_job_that_waits_for_it() {
         let mut slots = Slots::new(3);
-        let lease = LeaseId(9);
-        assert_eq!(slots.claim_remote(Claim(1), lease), Admission::Accepted);
+        assert_eq!(claim_under(&mut slots, 1, 9), Admission::Accepted);
         assert_eq!(slots.granted(), claims(&[1]));
-        assert_eq!(slots.claim_remote(Claim(2), lease), Admission::Accepted);
-        assert_eq!(slots.claim_remote(Claim(3), lease), Admission::Busy);
+        assert_eq!(claim_under(&mut slots, 2, 9), Admission::Accepted);
+        assert_eq!(claim_under(&mut slots, 3, 9), Admission::Busy);
         assert_eq!(slots.granted(), [], "its lease is in use");
         assert_eq!(claim(&mut slots, 4), Admission::Accepted);
         assert_eq!(slots.granted(), claims(&[4]), "another's is not");
         slots.release(Claim(1));
         assert_eq!(slots.granted(), claims(&[2]));
+    }
+
+    #[test]
+    fn who_is_ready_first_runs_first() {
+        let mut slots = Slots::new(1);
+        assert_eq!(
+            slots.claim_remote(Claim(1), LeaseId(1)),
+            Admission::Accepted
+        );
+        assert_eq!(
+            slots.claim_remote(Claim(2), LeaseId(2)),
+            Admission::Accepted
+        );
+        assert_eq!(slots.granted(), [], "their files are on their way");
+        assert_eq!(slots.claim_remote(Claim(3), LeaseId(3)), Admission::Busy);
+        slots.ready(Claim(2));
+        assert_eq!(slots.granted(), claims(&[2]));
+        slots.ready(Claim(1));
+        assert_eq!(slots.granted(), []);
+        slots.release(Claim(2));
+        assert_eq!(slots.granted(), claims(&[1]));
+        assert_eq!(
+            slots.claim_remote(Claim(3), LeaseId(3)),
+            Admission::Accepted
+        );
+        slots.release(Claim(3));
+        slots.ready(Claim(3));
+        slots.release(Claim(1));
+        assert_eq!(slots.granted(), [], "one that went away");
     }
 
     #[test]

@@ -25,6 +25,11 @@ pub enum Use {
     ProbeNext,
     /// Reads its bytes as data: `#embed`, `__has_embed`.
     Embed,
+    /// Reads its bytes into assembly: `.incbin`. The name is relative to the working directory, then
+    /// to the directories that assemblers are told of.
+    Incbin,
+    /// Reads it as assembly, looked for in the same way: `.include`.
+    Assembly,
     /// Names it as the origin of the text (`#line`): compilers print its lines in diagnostics.
     /// The name is relative to the working directory.
     Line,
@@ -77,9 +82,10 @@ pub struct Directives {
     pub definitions: Definitions,
     /// `__DATE__`, `__TIME__` or `__TIMESTAMP__` occurs.
     pub uses_time: bool,
-    /// A string has `.incbin` or `.include`: inline assembly that reads a file.
+    /// A string has `.incbin` or `.include` without a literal name: inline assembly that reads it is
+    /// not known which file.
     pub assembler_string: bool,
-    /// `.incbin` or `.include` occurs anywhere; it matters when the file is assembler itself.
+    /// The same anywhere; it matters when the file is assembler itself.
     pub assembler_text: bool,
     /// A line begins as a module declaration or import does.
     pub module: bool,
@@ -159,10 +165,20 @@ pub fn read(bytes: &[u8]) -> Directives {
         uses_time: [&b"__DATE__"[..], b"__TIME__", b"__TIMESTAMP__"]
             .into_iter()
             .any(|name| memmem::find(bytes, name).is_some()),
-        assembler_text: memmem::find(bytes, b".incbin").is_some()
-            || memmem::find(bytes, b".include").is_some(),
         ..Directives::default()
     };
+    let mut reads_assembly = false;
+    for (usage, operand) in assembly(bytes) {
+        reads_assembly = true;
+        match operand {
+            Some(name) => found.includes.push(Include {
+                usage,
+                form: Form::Quote,
+                name: name.to_vec(),
+            }),
+            None => found.assembler_text = true,
+        }
+    }
     let either = |present: bool| {
         if present {
             &[false, true][..]
@@ -183,6 +199,7 @@ pub fn read(bytes: &[u8]) -> Directives {
                     origins: &origins,
                     raw,
                     returns,
+                    reads_assembly,
                     found: &mut found,
                     line: 1,
                     counted: 0,
@@ -201,6 +218,40 @@ pub fn read(bytes: &[u8]) -> Directives {
     found.wrappers.dedup();
     found.definitions.finish();
     found
+}
+
+/// The assembler's directives in `text` that read a file, wherever they stand, each with the name
+/// that it reads when that is a literal: in quotes, which are escaped within a string of C.
+fn assembly(text: &[u8]) -> impl Iterator<Item = (Use, Option<&[u8]>)> {
+    let words = [(Use::Incbin, &b".incbin"[..]), (Use::Assembly, b".include")];
+    let occurrences = words.into_iter().flat_map(move |(usage, word)| {
+        memmem::find_iter(text, word).map(move |at| (usage, at, at + word.len()))
+    });
+    occurrences.filter_map(move |(usage, start, end)| {
+        // `x.include(y)` is none, `"\n.include"` is one.
+        let begins = match &text[..start] {
+            [.., b'\\', b'n' | b't' | b'r'] => true,
+            [.., before] => !is_word(*before),
+            [] => true,
+        };
+        let ends = text.get(end).is_none_or(|&after| !is_word(after));
+        (begins && ends).then(|| (usage, literal(&text[end..])))
+    })
+}
+
+/// The name in quotes at the start of `text`, after blanks. One with a macro's argument or an escape
+/// in it is none.
+fn literal(text: &[u8]) -> Option<&[u8]> {
+    let text = text.trim_ascii_start();
+    let (rest, close): (&[u8], &[u8]) = match text {
+        [b'"', rest @ ..] => (rest, b"\""),
+        [b'\\', b'"', rest @ ..] => (rest, b"\\\""),
+        _ => return None,
+    };
+    let end = memmem::find(rest, close)?;
+    let name = &rest[..end];
+    let is_plain = |byte: &u8| !matches!(byte, b'"' | b'\\' | b'%' | b'&' | b'\n');
+    (!name.is_empty() && name.iter().all(is_plain)).then_some(name)
 }
 
 /// The identifier at the start of `text`, possibly empty.
@@ -287,6 +338,8 @@ struct Reader<'a> {
     origins: &'a [(usize, usize)],
     raw: bool,
     returns: bool,
+    /// An assembler's directive that reads a file occurs somewhere.
+    reads_assembly: bool,
     found: &'a mut Directives,
     /// The line of `counted`; counted on only where somebody asks.
     line: u32,
@@ -375,10 +428,9 @@ impl<'a> Reader<'a> {
             Some(end) => end,
             None => self.quoted(at, b'"'),
         };
-        if self.found.assembler_text && !self.found.assembler_string {
-            let string = &self.text[at..end];
-            self.found.assembler_string = memmem::find(string, b".incbin").is_some()
-                || memmem::find(string, b".include").is_some();
+        if self.reads_assembly && !self.found.assembler_string {
+            let mut directives = assembly(&self.text[at..end]);
+            self.found.assembler_string = directives.any(|(_, name)| name.is_none());
         }
         end
     }
@@ -794,6 +846,8 @@ mod tests {
                     Use::ProbeNext => "probe-next ",
                     Use::Embed => "embed ",
                     Use::Line => "line ",
+                    Use::Incbin => "incbin ",
+                    Use::Assembly => "assembly ",
                 };
                 match include.form {
                     Form::Quote => format!("{usage}\"{name}\""),
@@ -895,14 +949,49 @@ mod tests {
     }
 
     #[test]
+    fn what_an_assembler_reads_is_seen_when_it_is_literal() {
+        for (text, expect, unclear, unclear_string) in [
+            (".incbin \"a.bin\"", "incbin \"a.bin\"", false, false),
+            ("  .include\t\"a.s\" # x", "assembly \"a.s\"", false, false),
+            ("x: .incbin \"a b\", 4, 8", "incbin \"a b\"", false, false),
+            (
+                "asm(\".incbin \\\"a.bin\\\"\\n\");",
+                "incbin \"a.bin\"",
+                false,
+                false,
+            ),
+            (
+                "asm(\"nop\\n.incbin \\\"a\\\"\");",
+                "incbin \"a\"",
+                false,
+                false,
+            ),
+            (
+                "asm(R\"(\n.include \"a.s\")\");",
+                "assembly \"a.s\"",
+                false,
+                false,
+            ),
+            ("asm(\".incbin \" NAME);", "", true, true),
+            ("asm(\".incbin \\\"\" NAME \"\\\"\");", "", true, true),
+            (".incbin NAME", "", true, false),
+            (".incbin \"\\name\"", "", true, false),
+            ("x.include(1); // .incbin", "", true, false),
+            ("x.include(1); y = \"a.include\";", "", false, false),
+            (".includes \"x\"", "", false, false),
+        ] {
+            let found = read(text.as_bytes());
+            assert_eq!(names(text), expect, "{text}");
+            assert_eq!(found.assembler_text, unclear, "{text}");
+            assert_eq!(found.assembler_string, unclear_string, "{text}");
+        }
+    }
+
+    #[test]
     fn dangerous_text_is_flagged() {
         assert!(read(b"int t = __TIME__;").uses_time);
         assert!(read(b"puts(__TIMESTAMP__);").uses_time);
         assert!(!read(b"timer(); __TIME_T_TYPE t; int n = __TIMESIZE;").uses_time);
-        assert!(read(b"asm(\".incbin \\\"x\\\"\");").assembler_string);
-        assert!(read(b"asm(R\"(\n.include \"x\")\");").assembler_string);
-        assert!(!read(b"x.include(1); // .incbin").assembler_string);
-        assert!(read(b".incbin \"x\"\n").assembler_text);
         for (text, module) in [
             ("import std;", true),
             ("export module a.b;", true),

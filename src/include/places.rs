@@ -470,6 +470,19 @@ impl Places {
         }
     }
 
+    /// The names in a directory; none when it is no directory.
+    pub fn names_in(&mut self, disk: &mut dyn Disk, id: PlaceId) -> Vec<Vec<u8>> {
+        self.open(disk, id);
+        self.list(disk, id);
+        match &self.get(id).what {
+            What::Directory(directory) => {
+                let names = directory.listing.iter().flatten();
+                names.map(|name| name.to_vec()).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
     fn bump(&mut self) {
         self.epoch += 1;
         self.changes += 1;
@@ -480,13 +493,15 @@ impl Places {
         let Ok(path) = self.get(parent).path.join(name) else {
             return;
         };
+        // The directory may be one precompiled header in several variants.
+        let precompiled = is_precompiled(name) || is_precompiled(self.get(parent).path.file_name());
         let place = self.get(parent);
         let What::Directory(directory) = &place.what else {
             return;
         };
         let child = place.children.get(name).copied();
         let asked = self.asked.contains(name);
-        if child.is_none() && !asked && !is_precompiled(name) && directory.listing.is_none() {
+        if child.is_none() && !asked && !precompiled && directory.listing.is_none() {
             return;
         }
         if !replaced
@@ -508,7 +523,7 @@ impl Places {
                 listing.insert(name.into());
             }
         }
-        if is_precompiled(name) {
+        if precompiled {
             self.precompiled = true;
             self.bump();
         }

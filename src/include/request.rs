@@ -102,9 +102,6 @@ pub enum Decline {
     /// A device, pipe, socket, or a file in `/proc`.
     #[error("{0} is no regular file")]
     Special(String),
-    /// A precompiled header may be used instead of a header.
-    #[error("{0} is a precompiled header")]
-    Precompiled(String),
     /// An `#include` whose file could not be told.
     #[error("{file}:{line}: include of {operand} {why}")]
     Computed {
@@ -144,7 +141,6 @@ impl Decline {
             Self::NoMain(_) => "no-main-file",
             Self::Unreadable(_) => "unreadable-file",
             Self::Special(_) => "special-file",
-            Self::Precompiled(_) => "precompiled-header",
             Self::Computed { .. } => "computed-include",
             Self::Assembler(_) => "assembler-include",
             Self::Module(_) => "module",

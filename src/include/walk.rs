@@ -154,7 +154,8 @@ impl Walk<'_, '_> {
         self.graph.places.walk(self.disk, from, path, passed)
     }
 
-    /// A file by its path; directories don't count, as for a compiler.
+    /// A file by its path; directories don't count, as for a compiler. Precompiled headers that may
+    /// be read in its place are among what was `passed`, whether or not it is there itself.
     fn lookup(
         &mut self,
         from: PlaceId,
@@ -162,22 +163,39 @@ impl Walk<'_, '_> {
         passed: &mut Vec<PlaceId>,
     ) -> Result<Option<Found>, Decline> {
         let start = passed.len();
-        if self.graph.places.precompiled {
-            for suffix in [&b".gch"[..], b".pch"] {
-                let name = [path, suffix].concat();
-                if let Some(found) = self.walk(from, &name, &mut Vec::new())? {
-                    let path = &self.graph.places.get(found.place).path;
-                    return Err(Decline::Precompiled(path.to_string()));
-                }
-            }
-        }
         let found = self
             .walk(from, path, passed)?
             .filter(|found| matches!(self.graph.places.get(found.place).what, What::File(_)));
         if found.is_none() {
             passed.truncate(start);
         }
+        // Only now the directory is known.
+        if self.graph.places.precompiled {
+            for suffix in [&b".gch"[..], b".pch"] {
+                self.take_precompiled(from, &[path, suffix].concat(), passed)?;
+            }
+        }
         Ok(found)
+    }
+
+    /// A precompiled header: a file, or a directory of files of which the compiler takes one.
+    fn take_precompiled(
+        &mut self,
+        from: PlaceId,
+        path: &[u8],
+        passed: &mut Vec<PlaceId>,
+    ) -> Result<(), Decline> {
+        let start = passed.len();
+        let Some(found) = self.walk(from, path, passed)? else {
+            passed.truncate(start);
+            return Ok(());
+        };
+        passed.push(found.place);
+        for variant in self.graph.places.names_in(self.disk, found.place) {
+            let variant = self.walk(found.place, &variant, passed)?;
+            passed.extend(variant.map(|variant| variant.place));
+        }
+        Ok(())
     }
 
     /// What every compile includes without being told, and what the command line includes.
@@ -229,7 +247,8 @@ impl Walk<'_, '_> {
         mark: &mut Vec<PlaceId>,
     ) -> Result<(), Decline> {
         let mut founds: Vec<Found> = Vec::new();
-        let all = matches!(usage, Use::Next | Use::ProbeNext | Use::Embed);
+        let by_assembler = matches!(usage, Use::Incbin | Use::Assembly);
+        let all = by_assembler || matches!(usage, Use::Next | Use::ProbeNext | Use::Embed);
         if name.first() == Some(&b'/') {
             founds.extend(self.lookup(ROOT, name, mark)?);
         } else if usage == Use::Line {
@@ -237,6 +256,9 @@ impl Walk<'_, '_> {
         } else {
             if form == Form::Quote || all {
                 founds.extend(self.lookup(beside, name, mark)?);
+            }
+            if by_assembler {
+                founds.extend(self.lookup(self.cwd(), name, mark)?);
             }
             if all {
                 let table = &self.table;
@@ -257,7 +279,7 @@ impl Walk<'_, '_> {
         }
         for found in founds {
             match usage {
-                Use::Include | Use::Next => {
+                Use::Include | Use::Next | Use::Assembly => {
                     enter.push(self.graph.node(found));
                     let parent = self.graph.places.get(found.place).parent;
                     if parent != found.beside {

@@ -6,7 +6,6 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -58,8 +57,6 @@ pub struct Prepared<'a> {
     pub contents: &'a dyn Contents,
     /// The toolchain, should the worker lack it.
     pub manifest: &'a Manifest,
-    /// The name of the file that the command makes anew; the others it writes in place.
-    pub made_anew: Option<&'a [u8]>,
     /// Whom to tell that the worker has started the compiler.
     pub progress: &'a Progress,
 }
@@ -74,6 +71,7 @@ pub struct Delivered {
     pub printed: Vec<(u8, Vec<u8>)>,
     files: Vec<Pending>,
     made: Vec<(AbsPath, Option<Bytes>)>,
+    removed: Vec<AbsPath>,
     /// The size of all files together.
     pub file_bytes: u64,
 }
@@ -118,6 +116,7 @@ impl Delivered {
         for (place, target) in &self.made {
             output::make(place, target.as_ref(), umask)?;
         }
+        self.removed.iter().try_for_each(output::remove)?;
         self.files.into_iter().try_for_each(Pending::commit)
     }
 }
@@ -137,7 +136,7 @@ pub async fn run(
         entries,
         ..prepared.spec.clone()
     };
-    send(warm, &ToWorker::Job(spec)).await?;
+    send(warm, &ToWorker::Job(Box::new(spec))).await?;
     let mut delivery = Delivery::default();
     loop {
         let message = receive(warm).await?;
@@ -162,7 +161,7 @@ pub async fn run(
             FromWorker::Failed { failure, detail } => {
                 return Err(Undelivered::Refused { failure, detail });
             }
-            written => delivery.take(written, prepared).await?,
+            written => delivery.take(written, &prepared.spec).await?,
         }
     }
 }
@@ -174,16 +173,12 @@ struct Delivery {
     printed_bytes: usize,
     files: Vec<Pending>,
     made: Vec<(AbsPath, Option<Bytes>)>,
+    removed: Vec<AbsPath>,
     file_bytes: u64,
 }
 
 impl Delivery {
-    async fn take(
-        &mut self,
-        message: FromWorker,
-        prepared: &Prepared<'_>,
-    ) -> Result<(), Undelivered> {
-        let spec = &prepared.spec;
+    async fn take(&mut self, message: FromWorker, spec: &JobSpec) -> Result<(), Undelivered> {
         let misbehaves = |what: String| Err(Undelivered::Misbehaves(what));
         match message {
             FromWorker::Output {
@@ -205,9 +200,8 @@ impl Delivery {
             FromWorker::File { path, mode, size } => {
                 self.announce(&path, spec)?;
                 self.file_bytes = self.file_bytes.saturating_add(size);
-                let name = path.as_path().file_name().map(OsStrExt::as_bytes);
-                let anew = name == prepared.made_anew;
-                let create = move || Pending::create(&path, mode, size, anew);
+                let stood = spec.standing.iter().any(|standing| standing.path == path);
+                let create = move || Pending::create(&path, mode, size, stood);
                 self.files.push(smol::unblock(create).await?);
             }
             FromWorker::Chunk(chunk) => {
@@ -222,6 +216,12 @@ impl Delivery {
             FromWorker::Made { path, target } => {
                 self.announce(&path, spec)?;
                 self.made.push((path, target));
+            }
+            FromWorker::Removed(path) => {
+                if !spec.standing.iter().any(|standing| standing.path == path) {
+                    return misbehaves(format!("it removed {path}, which nobody told it of"));
+                }
+                self.removed.push(path);
             }
             other => {
                 return misbehaves(
@@ -270,6 +270,7 @@ impl Delivery {
             printed,
             files,
             made,
+            removed,
             file_bytes,
             ..
         } = self;
@@ -279,6 +280,7 @@ impl Delivery {
             printed,
             files,
             made,
+            removed,
             file_bytes,
         })
     }

@@ -6,6 +6,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,15 +16,17 @@ use smol::lock::Semaphore;
 use super::attempt::{Content, Delivered};
 use super::locale::Locale;
 use super::missing;
+use super::native::{self, Adapted, Processors};
 use super::preprocess::{self, Preprocessed};
 use super::sources::{Account, Sources};
 use super::spelling;
-use crate::args::{Family, Plan, RESPONSE_BYTES_MAX};
+use crate::args::{self, Family, Native, Plan, RESPONSE_BYTES_MAX};
 use crate::config::Declined;
 use crate::dictionary::Named;
 use crate::id::{AbsPath, Bytes, Digest};
 use crate::include::Scan;
-use crate::message::{Call, Entry, EntryKind, Mode, Mtime};
+use crate::masquerade::file_name;
+use crate::message::{Call, Entry, EntryKind, Mode, Mtime, Standing};
 
 /// Where the text of a preprocessed job lies on the worker. Its own name is in its line markers.
 const TEXT_PLACE: &str = "/ice-preprocessed/text";
@@ -61,8 +64,11 @@ pub struct Inputs {
     pub entries: Vec<Named>,
     /// Where it may write.
     pub writable: Vec<AbsPath>,
-    /// The text of a preprocessed job.
-    text: Option<(Digest, Arc<Vec<u8>>)>,
+    /// What it finds where it writes.
+    pub standing: Vec<Standing>,
+    /// A file that lies nowhere on this machine: the text of a preprocessed job, or what tells a
+    /// compiler about this machine's processor.
+    made: Option<(Digest, Arc<Vec<u8>>)>,
     /// Whether the user asked for preprocessed jobs, with what is lost by them.
     asked: bool,
     /// Why it does not travel as a source job.
@@ -74,6 +80,8 @@ pub struct Inputs {
 pub struct Means<'a> {
     /// The scanner.
     pub sources: &'a Sources,
+    /// This machine's processor.
+    pub processors: &'a Processors,
     /// Preprocessors that may run at a time.
     pub preprocessing: &'a Semaphore,
     /// What becomes of jobs that the scanner declines.
@@ -106,7 +114,7 @@ impl Misses {
 impl Inputs {
     /// Where the bytes with this digest are.
     pub fn content(&self, digest: &Digest) -> Option<Content> {
-        if let Some((_, text)) = self.text.as_ref().filter(|(name, _)| name == digest) {
+        if let Some((_, text)) = self.made.as_ref().filter(|(name, _)| name == digest) {
             return Some(Content::Memory(text.clone()));
         }
         let is_it = |named: &&Named| match &named.entry.kind {
@@ -115,6 +123,24 @@ impl Inputs {
         };
         let found = self.entries.iter().find(is_it);
         found.map(|named| Content::File(named.entry.path.as_path().to_owned()))
+    }
+
+    /// Tells the compiler elsewhere what this machine's processor is.
+    fn adapt(&mut self, plan: &Plan, native: &Native, adapted: Adapted) -> io::Result<()> {
+        self.argv = adapted.argv(plan, native);
+        if let Adapted::Specs(specs) = adapted {
+            let (digest, entry) = made_entry(native::SPECS_PLACE, &specs)?;
+            let place = self
+                .entries
+                .partition_point(|named| named.entry.path < entry.path);
+            let named = Named {
+                number: made_number(&digest),
+                entry: Arc::new(entry),
+            };
+            self.entries.insert(place, named);
+            self.made = Some((digest, specs));
+        }
+        Ok(())
     }
 
     /// Why this result can't be the compiler's own, if so.
@@ -143,6 +169,12 @@ impl Inputs {
             let sentence =
                 "the compiler has something to say, in a language that is spoken only here";
             return Some(because("language", sentence));
+        }
+        // One that does not fit is an error or nothing, and what it was made from may lie anywhere.
+        let precompiled = |named: &Named| is_precompiled(&named.entry.path);
+        if delivered.status != 0 && self.entries.iter().any(precompiled) {
+            let sentence = "the compile failed, perhaps because of a precompiled header";
+            return Some(because("precompiled-header", sentence));
         }
         None
     }
@@ -230,19 +262,31 @@ pub async fn prepare(
                 }
                 declined = Some(reason);
             }
-            Ok(scan) => return source(cwd, plan, &scan).map_err(no_place),
+            Ok(scan) => {
+                let mut inputs = source(cwd, plan, &scan).map_err(no_place)?;
+                if let Some(native) = &plan.native {
+                    let adapted = means.processors.adapt(call, plan, toolchain).await;
+                    let adapted = adapted.map_err(|why| native_cpu(native, &why))?;
+                    inputs.adapt(plan, native, adapted).map_err(no_place)?;
+                }
+                return Ok(inputs);
+            }
             Err(reason) => declined = Some(reason),
         }
     }
+    if let Some(native) = &plan.native {
+        return Err(native_cpu(native, "only source jobs say what it is"));
+    }
     // Preprocessed text is for those who asked for it, and for what the scanner declines where
     // nothing is lost by it.
+    let steps = plan.preprocessed.as_ref();
     let accepted = asked || means.declined == Declined::Preprocessed;
-    if !plan.preprocessed.exact && !accepted {
+    let Some(steps) = steps.filter(|steps| steps.exact || accepted) else {
         let sentence = "source and preprocessed text would give different objects";
         return Err(declined.unwrap_or_else(|| because("inexact", sentence)));
-    }
+    };
     let _turn = means.preprocessing.acquire().await;
-    let text = match preprocess::run(call, &plan.preprocessed.preprocess).await {
+    let text = match preprocess::run(call, &steps.preprocess).await {
         Ok(Preprocessed::Text(text)) => text,
         Ok(Preprocessed::Spoke) => {
             let sentence = "the preprocessor has something to say, and the compiler says it best";
@@ -255,7 +299,7 @@ pub async fn prepare(
             ));
         }
     };
-    preprocessed(cwd, plan, text, asked, declined).map_err(no_place)
+    preprocessed(cwd, plan, steps, text, asked, declined).map_err(no_place)
 }
 
 fn source(cwd: &AbsPath, plan: &Plan, scan: &Scan) -> io::Result<Inputs> {
@@ -270,7 +314,8 @@ fn source(cwd: &AbsPath, plan: &Plan, scan: &Scan) -> io::Result<Inputs> {
         entries: entries.collect(),
         // The scanner was told of these directories and has listed the symlinks on the way.
         writable: canonical(cwd, plan, &mut Vec::new())?,
-        text: None,
+        standing: standing(cwd, plan)?,
+        made: None,
         asked: false,
         declined: None,
     })
@@ -279,21 +324,15 @@ fn source(cwd: &AbsPath, plan: &Plan, scan: &Scan) -> io::Result<Inputs> {
 fn preprocessed(
     cwd: &AbsPath,
     plan: &Plan,
+    steps: &args::Preprocessed,
     text: Arc<Vec<u8>>,
     asked: bool,
     declined: Option<Reason>,
 ) -> io::Result<Inputs> {
-    let path = AbsPath::parse(TEXT_PLACE).map_err(io::Error::other)?;
-    let digest = Digest(*blake3::hash(&text).as_bytes());
-    let mut argv = plan.preprocessed.compile.clone();
-    argv[plan.preprocessed.compile_input] = Bytes::from(path.as_bytes());
-    let kind = EntryKind::File {
-        digest,
-        size: text.len() as u64,
-        executable: false,
-        mtime: Mtime::default(),
-    };
-    let mut entries = vec![Entry { path, kind }];
+    let mut argv = steps.compile.clone();
+    argv[steps.compile_input] = Bytes::from(TEXT_PLACE);
+    let (digest, entry) = made_entry(TEXT_PLACE, &text)?;
+    let mut entries = vec![entry];
     let writable = canonical(cwd, plan, &mut entries)?;
     // Directories come into being with what is in them; the symlinks have to be told.
     entries.retain(|entry| entry.kind != EntryKind::Directory);
@@ -309,10 +348,40 @@ fn preprocessed(
         cwd: cwd.clone(),
         entries: entries.into_iter().map(named).collect(),
         writable,
-        text: Some((digest, text)),
+        standing: standing(cwd, plan)?,
+        made: Some((digest, text)),
         asked,
         declined,
     })
+}
+
+/// Whether a file is, or stands among, precompiled headers.
+fn is_precompiled(path: &AbsPath) -> bool {
+    let is = |name: &[u8]| name.ends_with(b".gch") || name.ends_with(b".pch");
+    is(path.file_name()) || path.parent().is_some_and(|parent| is(parent.file_name()))
+}
+
+/// The reason for a processor that can't be told elsewhere.
+fn native_cpu(native: &Native, why: &str) -> Reason {
+    let option = native.options.first().map(|&at| &native.words[at]);
+    let option = option.map(ToString::to_string).unwrap_or_default();
+    because(
+        args::Cause::NativeCpu.word(),
+        format!("{option} means the processor of this machine: {why}"),
+    )
+}
+
+/// The entry of a file that lies nowhere on this machine.
+fn made_entry(place: &str, content: &[u8]) -> io::Result<(Digest, Entry)> {
+    let digest = Digest(*blake3::hash(content).as_bytes());
+    let kind = EntryKind::File {
+        digest,
+        size: content.len() as u64,
+        executable: false,
+        mtime: Mtime::default(),
+    };
+    let path = AbsPath::parse(place).map_err(io::Error::other)?;
+    Ok((digest, Entry { path, kind }))
 }
 
 /// The canonical places of the directories that the command may write.
@@ -326,6 +395,41 @@ fn canonical(cwd: &AbsPath, plan: &Plan, on_the_way: &mut Vec<Entry>) -> io::Res
     writable.sort();
     writable.dedup();
     Ok(writable)
+}
+
+/// The files that are where the command writes its output and its dependency file.
+fn standing(cwd: &AbsPath, plan: &Plan) -> io::Result<Vec<Standing>> {
+    let mut standing: Vec<Standing> = Vec::new();
+    let places = plan.units.iter().flat_map(|unit| {
+        let dependencies = unit.dependencies.as_ref().map(|file| &file.path);
+        dependencies.into_iter().chain([&unit.output])
+    });
+    for place in places {
+        let name = file_name(place);
+        let directory = &place[..place.len() - name.len()];
+        let directory = spelling::resolve(cwd, directory, &mut Vec::new())?;
+        let path = directory.join(name).map_err(io::Error::other)?;
+        match std::fs::symlink_metadata(path.as_path()) {
+            Ok(found) if standing.iter().all(|other| other.path != path) => {
+                standing.push(Standing {
+                    path,
+                    mode: found.mode() & 0o777,
+                    is_empty: found.len() == 0,
+                });
+            }
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(standing)
+}
+
+/// A number for specs that is the same as long as they are: a project has one or two of them, and
+/// names them in every job. Those of the scanner count from 0, those of texts from the middle.
+fn made_number(digest: &Digest) -> u64 {
+    let mut start = [0; 8];
+    start.copy_from_slice(&digest.0[..8]);
+    u64::from_le_bytes(start) | (3 << 62)
 }
 
 /// A number that no entry of the scanner has: those count from 0.

@@ -17,13 +17,14 @@ use super::course::{self, Course, Step};
 use super::environment;
 use super::inputs::{self, Compiler, Inputs, Means, Misses, Reason, because};
 use super::locale::{Locale, Locales};
+use super::native::Processors;
 use super::output;
 use super::placement::{Lease, Placement, Progress, Word};
 use super::pool::Pool;
 use super::race::{Next, Race};
 use super::sources::Sources;
 use super::wish::want;
-use crate::args::{self, Family, Invocation, Plan, Stage, Verdict};
+use crate::args::{self, Family, Invocation, Plan, Verdict};
 use crate::config::Declined;
 use crate::executor;
 use crate::id::{AbsPath, Bytes, Digest, JobId};
@@ -42,6 +43,7 @@ pub struct Submitter {
     toolchains: Toolchains,
     sources: Sources,
     locales: Locales,
+    processors: Processors,
     /// Preprocessors that run at a time: they are this machine's own work.
     preprocessing: Semaphore,
     /// What becomes of compiles that the scanner declines.
@@ -80,6 +82,7 @@ impl Submitter {
             toolchains: Toolchains::new(spool)?,
             sources: Sources::default(),
             locales: Locales::default(),
+            processors: Processors::default(),
             platform,
             preprocessing: Semaphore::new(preprocessors.max(1)),
             declined,
@@ -203,7 +206,7 @@ impl Submitter {
                 return local(report, because(reason.word(), reason.sentence()));
             }
         };
-        report.file = plan.input.clone();
+        report.file = plan.name().clone();
         match self.distribute(call, &cwd, &plan, &mut report).await {
             Ok(ending) => ending,
             Err(reason) => local(report, reason),
@@ -218,12 +221,7 @@ impl Submitter {
         plan: &Plan,
         report: &mut Report,
     ) -> Result<Ending, Reason> {
-        let places = plan
-            .dependencies
-            .iter()
-            .map(|file| &file.path)
-            .chain([&plan.output]);
-        for place in places {
+        for place in plan.places() {
             if let Some(obstacle) = output::obstacle(&cwd.as_path().join(place.as_path())) {
                 return Err(because("output-place", format!("{place}: {obstacle}")));
             }
@@ -259,6 +257,7 @@ impl Submitter {
                 None => {
                     let means = Means {
                         sources: &self.sources,
+                        processors: &self.processors,
                         preprocessing: &self.preprocessing,
                         declined: self.declined,
                         given_up: misses.given_up(),
@@ -282,7 +281,6 @@ impl Submitter {
                         return Ok(own(report, lease));
                     }
                     Next::Lease(lease) => {
-                        course.depart();
                         let progress = lease.progress();
                         race.enter(
                             lease,
@@ -290,6 +288,7 @@ impl Submitter {
                         );
                     }
                     Next::Ended(lease, Ok(delivered)) => {
+                        course.depart();
                         report.tries = course.tries();
                         report.mode = prepared.mode;
                         report.reason = prepared.declined.clone();
@@ -314,8 +313,9 @@ impl Submitter {
                         return Ok(Ending::Remote(Box::new(delivered), report.clone()));
                     }
                     Next::Ended(lease, Err(failure)) => {
+                        course.depart();
                         let (node, name) = (lease.grant().node, lease.grant().name.clone());
-                        log::info!("{} on {name}: {failure}", plan.input);
+                        log::info!("{} on {name}: {failure}", plan.name());
                         if matches!(failure, Undelivered::Dead(_) | Undelivered::Misbehaves(_)) {
                             self.pool.forget(lease.grant().address);
                         }
@@ -397,12 +397,13 @@ impl Submitter {
             // Clang asks a database of terminals, which is not part of a toolchain.
             terminal: call.terminal.filter(|_| plan.family == Family::Gcc),
             writable: inputs.writable.clone(),
+            standing: inputs.standing.clone(),
             fresh: Vec::new(),
             entries: Vec::new(),
         };
         log::debug!(
             "{} goes to {} as job {}",
-            plan.input,
+            plan.name(),
             progress.grant().name,
             spec.job
         );
@@ -412,7 +413,6 @@ impl Submitter {
             entries: &inputs.entries,
             contents: &contents,
             manifest: &toolchain.manifest,
-            made_anew: made_anew(plan),
             progress: &progress,
         };
         let address = progress.grant().address;
@@ -475,13 +475,6 @@ fn shared_place<'a>(inputs: &'a Inputs, toolchain: &Toolchain) -> Option<&'a Abs
         .writable
         .iter()
         .find(|place| entries.iter().any(|entry| entry.path.is_within(place)))
-}
-
-/// The name of the file that the compiler makes anew: an assembler and clang do not write over what
-/// is there.
-fn made_anew(plan: &Plan) -> Option<&[u8]> {
-    let anew = plan.stage == Stage::Object || plan.family == Family::Clang;
-    anew.then(|| file_name(&plan.output))
 }
 
 fn classify(call: &Call, cwd: &AbsPath) -> Verdict {

@@ -14,6 +14,7 @@ pub mod job;
 pub mod locale;
 pub mod look;
 pub mod missing;
+pub mod native;
 pub mod output;
 pub mod placement;
 pub mod pool;

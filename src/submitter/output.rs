@@ -24,11 +24,18 @@ pub struct Pending {
 }
 
 impl Pending {
-    /// Begins the file `place` of `size` bytes, to have the permission bits `mode`; or those of
-    /// the file that is there, unless the compiler would make it `anew`.
-    pub fn create(place: &AbsPath, mode: u32, size: u64, anew: bool) -> io::Result<Self> {
+    /// Begins the file `place` of `size` bytes, to have the permission bits `mode`.
+    ///
+    /// # Errors
+    /// Unless the worker knew what `stood` there, what is there now must not make a difference: it
+    /// would be written through, could not be written, or would keep another mode.
+    pub fn create(place: &AbsPath, mode: u32, size: u64, stood: bool) -> io::Result<Self> {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         let place = place.as_path().to_owned();
+        if !stood && let Some(obstacle) = obstacle(&place).or_else(|| other_mode(&place, mode)) {
+            let place = place.display();
+            return Err(io::Error::other(format!("{place}: {obstacle}")));
+        }
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!(".ice-{}-{count}.tmp", std::process::id());
         let temporary = place.with_file_name(name);
@@ -37,12 +44,6 @@ impl Pending {
             .create_new(true)
             .mode(0o600)
             .open(&temporary)?;
-        // A file that is written in place keeps its mode, whatever the umask is by now. An assembler
-        // removes what is there, but an empty file, which somebody may have made for it.
-        let mode = match fs::metadata(&place) {
-            Ok(old) if old.is_file() && (!anew || old.len() == 0) => old.mode(),
-            _ => mode,
-        };
         Ok(Self {
             file,
             temporary,
@@ -89,6 +90,14 @@ impl Drop for Pending {
     }
 }
 
+/// Removes a file that the job removed.
+pub fn remove(place: &AbsPath) -> io::Result<()> {
+    match fs::remove_file(place.as_path()) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
 /// Makes a directory (no target) or a symlink that the job made.
 pub fn make(place: &AbsPath, target: Option<&Bytes>, umask: u32) -> io::Result<()> {
     let result = match target {
@@ -98,7 +107,10 @@ pub fn make(place: &AbsPath, target: Option<&Bytes>, umask: u32) -> io::Result<(
         Some(target) => std::os::unix::fs::symlink(target.as_os_str(), place.as_path()),
     };
     match result {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => match target {
+            None if place.as_path().is_dir() => Ok(()),
+            _ => Err(error),
+        },
         other => other,
     }
 }
@@ -110,8 +122,10 @@ pub enum Obstacle {
     Directory,
     /// Something that is not a regular file is there: it would be written through.
     NotRegular,
-    /// The file has other names, or may not be written.
+    /// The file has other names or another owner, or may not be written.
     Shared,
+    /// The file has another mode, which it may keep.
+    Mode,
 }
 
 impl fmt::Display for Obstacle {
@@ -119,16 +133,28 @@ impl fmt::Display for Obstacle {
         f.write_str(match self {
             Self::Directory => "its directory is absent or can't be written",
             Self::NotRegular => "it is there and no regular file",
-            Self::Shared => "it has other names, or may not be written",
+            Self::Shared => "it has other names or another owner, or may not be written",
+            Self::Mode => "it is there, with another mode",
         })
     }
+}
+
+/// A file that is written in place keeps its mode, and nobody here knows which files a compiler
+/// writes in place.
+fn other_mode(place: &Path, mode: u32) -> Option<Obstacle> {
+    let found = fs::symlink_metadata(place).ok()?;
+    (found.mode() & 0o7777 != mode & 0o7777).then_some(Obstacle::Mode)
 }
 
 /// Whether `place` can take a file by renaming. A missing file is fine.
 pub fn obstacle(place: &Path) -> Option<Obstacle> {
     match fs::symlink_metadata(place) {
         Ok(found) if !found.is_file() => return Some(Obstacle::NotRegular),
-        Ok(found) if found.nlink() > 1 || found.mode() & 0o200 == 0 => {
+        Ok(found)
+            if found.nlink() > 1
+                || found.mode() & 0o200 == 0
+                || found.uid() != nix::unistd::geteuid().as_raw() =>
+        {
             return Some(Obstacle::Shared);
         }
         Ok(_) => {}
@@ -181,26 +207,24 @@ mod tests {
     }
 
     #[test]
-    fn a_file_keeps_its_mode_unless_it_is_made_anew() {
+    fn what_stood_there_unknown_to_the_worker_must_not_matter() {
         let directory = tempfile::tempdir().unwrap();
         let path = place(directory.path(), "a");
-        for (old, anew, expect) in [
-            (None, false, 0o644),
-            (None, true, 0o644),
-            (Some("old"), false, 0o600),
-            (Some("old"), true, 0o644),
-            (Some(""), true, 0o600),
+        for (old, stood, expect) in [
+            (None, false, Some(0o644)),
+            (Some(0o644), false, Some(0o644)),
+            (Some(0o600), false, None),
+            (Some(0o600), true, Some(0o644)),
+            (Some(0o444), false, None),
         ] {
-            if let Some(text) = old {
-                fs::write(path.as_path(), text).unwrap();
-                fs::set_permissions(path.as_path(), PermissionsExt::from_mode(0o600)).unwrap();
+            if let Some(mode) = old {
+                fs::write(path.as_path(), "old").unwrap();
+                fs::set_permissions(path.as_path(), PermissionsExt::from_mode(mode)).unwrap();
             }
-            Pending::create(&path, 0o644, 0, anew)
-                .unwrap()
-                .commit()
-                .unwrap();
+            let made = Pending::create(&path, 0o644, 0, stood).and_then(Pending::commit);
+            assert_eq!(made.is_ok(), expect.is_some(), "{old:?} {stood}");
             let mode = fs::metadata(path.as_path()).unwrap().mode() & 0o7777;
-            assert_eq!(mode, expect, "{old:?} {anew}");
+            assert_eq!(mode, expect.or(old).unwrap(), "{old:?} {stood}");
             fs::remove_file(path.as_path()).unwrap();
         }
     }

@@ -14,10 +14,10 @@ use smol::process::Command;
 
 use super::look::Look;
 use super::missing::{self, Finding};
-use crate::args::{self, ForcedKind, Plan};
+use crate::args::{self, ForcedKind, Plan, Profiles, Unit};
 use crate::id::{AbsPath, Bytes, Digest};
 use crate::include::{
-    Decline, Family, Forced, Language, Limits, Scan, ScanRequest, Scanner, SearchList,
+    Decline, Family, Forced, Language, Limits, Listed, Scan, ScanRequest, Scanner, SearchList,
 };
 use crate::message::Call;
 
@@ -48,11 +48,17 @@ struct Question {
 }
 
 impl Question {
-    fn new(call: &Call, cwd: &AbsPath, plan: &Plan, toolchain: Digest) -> Self {
+    fn new(
+        call: &Call,
+        cwd: &AbsPath,
+        plan: &Plan,
+        language: args::Language,
+        toolchain: Digest,
+    ) -> Self {
         Self {
             toolchain,
             compiler: call.compiler.clone(),
-            language: plan.language.name(),
+            language: language.name(),
             flags: plan.search.clone(),
             cwd: cwd.clone(),
             variables: VARIABLES
@@ -61,6 +67,14 @@ impl Question {
                 .collect(),
         }
     }
+}
+
+/// What a compiler told of itself.
+struct Told {
+    /// Where it looks for headers.
+    list: Arc<SearchList>,
+    /// Files that it has read, or would look for, because of these flags.
+    files: Vec<Bytes>,
 }
 
 /// What is behind a compiler's word that a file is missing.
@@ -77,7 +91,7 @@ pub enum Account {
 /// The scanner and the search lists of a submitter.
 pub struct Sources {
     scanner: Arc<Mutex<Scanner>>,
-    lists: Mutex<BTreeMap<Question, Arc<SearchList>>>,
+    lists: Mutex<BTreeMap<Question, Arc<Told>>>,
 }
 
 /// Why there is no list of files: a stable word and a sentence.
@@ -101,10 +115,28 @@ impl Sources {
         plan: &Plan,
         toolchain: Digest,
     ) -> Result<Scan, Declined> {
-        let question = Question::new(call, cwd, plan, toolchain);
+        let (first, others) = plan.units.split_first().expect("a plan has an input");
+        let mut scan = self.scan_unit(call, cwd, plan, first, toolchain).await?;
+        for unit in others {
+            let another = self.scan_unit(call, cwd, plan, unit, toolchain).await?;
+            scan = united(&scan, &another);
+        }
+        Ok(scan)
+    }
+
+    /// Every file that the compile could open for one of its inputs.
+    async fn scan_unit(
+        &self,
+        call: &Call,
+        cwd: &AbsPath,
+        plan: &Plan,
+        unit: &Unit,
+        toolchain: Digest,
+    ) -> Result<Scan, Declined> {
+        let question = Question::new(call, cwd, plan, unit.language, toolchain);
         for retry in [true, false] {
-            let list = self.list(call, &question).await?;
-            match self.scan_with(call, cwd, plan, list).await {
+            let told = self.told(call, &question).await?;
+            match self.scan_with(call, cwd, plan, unit, told).await {
                 Err(Decline::Stale(_)) if retry => {
                     self.lists().remove(&question);
                 }
@@ -136,9 +168,10 @@ impl Sources {
         if complaints.is_empty() {
             return Ok(Account::True);
         }
-        let question = Question::new(call, cwd, plan, toolchain);
-        let list = self.list(call, &question).await?;
-        let look = Look::new(cwd.clone(), plan.input.clone(), list, &sent);
+        let language = plan.units[0].language;
+        let question = Question::new(call, cwd, plan, language, toolchain);
+        let told = self.told(call, &question).await?;
+        let look = Look::new(cwd.clone(), plan.name().clone(), told.list.clone(), &sent);
         let (look, sent, finding) = smol::unblock(move || {
             let finding = look.judge(&complaints, &sent);
             (look, sent, finding)
@@ -155,7 +188,7 @@ impl Sources {
         };
         let place = match &missed.place {
             Some((file, line)) => format!("{file}:{line}"),
-            None => plan.input.to_string(),
+            None => plan.name().to_string(),
         };
         // What a rule of the build has made since the scan is no miss.
         let lists = |scan: Result<Scan, Declined>| {
@@ -192,10 +225,12 @@ impl Sources {
         call: &Call,
         cwd: &AbsPath,
         plan: &Plan,
-        list: Arc<SearchList>,
+        unit: &Unit,
+        told: Arc<Told>,
     ) -> Result<Scan, Decline> {
         let scanner = self.scanner.clone();
-        let (cwd, main) = (cwd.clone(), plan.input.clone());
+        let (cwd, main) = (cwd.clone(), unit.input.clone());
+        let list = with_assembler_search(&told.list, &cwd, &plan.assembler_search);
         let forced: Vec<(Forced, Bytes)> = plan.forced.iter().map(forced_of).collect();
         let defines: Vec<Bytes> = plan
             .defines
@@ -213,16 +248,22 @@ impl Sources {
                 .cloned(),
         );
         named.extend(plan.writable.iter().cloned());
-        let extra = plan.extra_inputs.clone();
+        let mut extra = plan.extra_inputs.clone();
+        extra.extend(told.files.iter().cloned());
+        let profiles = plan.profiles.clone();
         let family = match plan.family {
             args::Family::Gcc => Family::Gcc,
             args::Family::Clang => Family::Clang,
         };
-        let language = match plan.language {
+        let language = match unit.language {
             args::Language::C | args::Language::ObjC => Language::C,
             args::Language::Cxx | args::Language::ObjCxx => Language::Cxx,
+            args::Language::Assembler => Language::Assembler,
         };
         smol::unblock(move || {
+            for wanted in &profiles {
+                extra.extend(profiles_here(&cwd, wanted));
+            }
             let request = ScanRequest {
                 cwd: &cwd,
                 main: &main,
@@ -242,25 +283,28 @@ impl Sources {
         .await
     }
 
-    async fn list(&self, call: &Call, question: &Question) -> Result<Arc<SearchList>, Declined> {
-        if let Some(list) = self.lists().get(question) {
-            return Ok(list.clone());
+    async fn told(&self, call: &Call, question: &Question) -> Result<Arc<Told>, Declined> {
+        if let Some(told) = self.lists().get(question) {
+            return Ok(told.clone());
         }
         let declined = |error: String| ("search-list".to_owned(), error);
         let output = ask(call, question)
             .await
             .map_err(|error| declined(format!("ask the compiler: {error}")))?;
         let list = SearchList::parse(&output).map_err(|error| declined(error.to_string()))?;
-        let list = Arc::new(list);
+        let told = Arc::new(Told {
+            list: Arc::new(list),
+            files: files_told(&output),
+        });
         let mut lists = self.lists();
         if lists.len() >= LISTS_MAX {
             lists.clear();
         }
-        lists.insert(question.clone(), list.clone());
-        Ok(list)
+        lists.insert(question.clone(), told.clone());
+        Ok(told)
     }
 
-    fn lists(&self) -> MutexGuard<'_, BTreeMap<Question, Arc<SearchList>>> {
+    fn lists(&self) -> MutexGuard<'_, BTreeMap<Question, Arc<Told>>> {
         self.lists.lock().expect("no holder of this lock panics")
     }
 }
@@ -297,6 +341,83 @@ async fn ask(call: &Call, question: &Question) -> io::Result<Vec<u8>> {
         return Err(io::Error::other(format!("it fails with {}", output.status)));
     }
     Ok(output.stderr)
+}
+
+/// The files that a compiler names with `-v` besides directories: specs and configuration that it has
+/// read, and the mark by which clang recognises an installation of gcc.
+fn files_told(output: &[u8]) -> Vec<Bytes> {
+    let mut files = Vec::new();
+    for line in output.split(|&b| b == b'\n') {
+        if let Some(path) = line.strip_prefix(b"Reading specs from ") {
+            files.push(Bytes::from(path));
+        } else if let Some(path) = line.strip_prefix(b"Configuration file: ") {
+            files.push(Bytes::from(path));
+        } else if let Some(place) = line.strip_prefix(b"Found candidate GCC installation: ") {
+            for variant in [
+                &b"/crtbegin.o"[..],
+                b"/32/crtbegin.o",
+                b"/x32/crtbegin.o",
+                b"/64/crtbegin.o",
+            ] {
+                files.push(Bytes([place, variant].concat()));
+            }
+        }
+    }
+    files
+}
+
+/// The profiles that are there, as the command could spell them.
+fn profiles_here(cwd: &AbsPath, wanted: &Profiles) -> Vec<Bytes> {
+    let Ok(entries) = std::fs::read_dir(cwd.as_path().join(wanted.directory.as_path())) else {
+        return Vec::new();
+    };
+    let mut found: Vec<Bytes> = entries
+        .flatten()
+        .map(|entry| Bytes::from(entry.file_name()))
+        .filter(|name| name.ends_with(&wanted.suffix))
+        .map(|name| Bytes([&wanted.directory[..], b"/", &name].concat()))
+        .collect();
+    found.sort();
+    found
+}
+
+/// The search list with directories where the assembler alone looks. Like those for `#embed`, they
+/// have no order to keep: whatever is found in one of them travels.
+fn with_assembler_search(
+    list: &Arc<SearchList>,
+    cwd: &AbsPath,
+    directories: &[Bytes],
+) -> Arc<SearchList> {
+    if directories.is_empty() {
+        return list.clone();
+    }
+    let mut list = SearchList::clone(list);
+    for directory in directories {
+        if cwd.as_path().join(directory.as_path()).is_dir() {
+            list.embed.push(directory.clone());
+        } else {
+            list.absent.push(directory.clone());
+        }
+    }
+    Arc::new(list)
+}
+
+/// The files of two scans, by path.
+fn united(one: &Scan, other: &Scan) -> Scan {
+    let mut entries: Vec<Listed> = one
+        .entries
+        .iter()
+        .chain(other.entries.iter())
+        .cloned()
+        .collect();
+    // The sort is stable: of a file that has changed in between, the first scan's stays.
+    entries.sort_by(|a, b| a.entry.path.cmp(&b.entry.path));
+    entries.dedup_by(|a, b| a.entry.path == b.entry.path);
+    Scan {
+        entries: entries.into(),
+        uses_time: one.uses_time || other.uses_time,
+        main: one.main.clone(),
+    }
 }
 
 fn forced_of(forced: &args::Forced) -> (Forced, Bytes) {

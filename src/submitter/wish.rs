@@ -31,8 +31,8 @@ pub fn want(
             platform: toolchain.manifest.platform.clone(),
             preferred: preferred.map(|value| value.to_string()).unwrap_or_default(),
         },
-        file: plan.input.clone(),
-        variant: variant(&call.argv, cwd, &plan.input),
+        file: plan.name().clone(),
+        variant: variant(&call.argv, cwd, plan.name()),
         except: course.except().to_vec(),
         own: if course.tries() == 0 {
             OwnNode::Locally

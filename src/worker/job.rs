@@ -1,4 +1,4 @@
-//! One job, top to bottom: a slot, the toolchain, the files, the sandbox, what was written.
+//! One job, top to bottom: room, the toolchain, the files, a slot, the sandbox, what was written.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -31,22 +31,23 @@ const WRITABLE_MAX: usize = 64;
 /// Arguments and variables of a job, at most.
 const WORDS_MAX: usize = 100_000;
 
-/// What is on its way.
-pub type Coming<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+/// Something that will come; none when it never will.
+pub type Promise<'a, T> = Pin<Box<dyn Future<Output = Option<T>> + Send + 'a>>;
 
 /// Whatever lends slots to remote jobs.
 pub trait Admission: Send + Sync {
-    /// A place in the short queue for a slot, for a job under this lease; none when that is full.
-    fn claim(&self, lease: LeaseId) -> Coming<'_, Option<Box<dyn Slot>>>;
+    /// Room for a job under this lease, beside those that run and those that wait; none at once where there is none.
+    fn room(&self, lease: LeaseId) -> Promise<'_, Box<dyn Room>>;
 
     /// These toolchains are in the store now, and these no longer.
     fn toolchains(&self, added: Vec<Digest>, removed: Vec<Digest>);
 }
 
-/// A slot, or the place of a job that waits for it; free again when dropped.
-pub trait Slot: Send + Sync {
-    /// Waits until the job may run; to be awaited once.
-    fn granted(&self) -> Coming<'_, ()>;
+/// Room for a job that may be made ready here, and is not yet to be run. It goes when it is dropped.
+pub trait Room: Send {
+    /// A slot, when it is this job's turn among those that are ready. It is held as long as this
+    /// lives. None when this daemon is about to end.
+    fn slot(&mut self) -> Promise<'_, ()>;
 }
 
 /// What all jobs of this machine share.
@@ -107,17 +108,18 @@ pub async fn run(
         .tenancies
         .as_ref()
         .map_err(|why| Failed::new(Failure::NoRemote, why.clone()))?;
-    let slot = conversation
-        .unless_cancelled(worker.admission.claim(spec.lease))
+    let busy = |what| move || Failed::new(Failure::Busy, what);
+    let room = conversation
+        .unless_cancelled(worker.admission.room(spec.lease))
         .await?;
-    let slot =
-        slot.ok_or_else(|| Failed::new(Failure::Busy, "all slots and the queue are full"))?;
-    // A job may come before its slot is free, so that the slot is not idle while the job travels. It
-    // gets what it lacks from its submitter meanwhile, and nothing else: no tree, no sandbox.
+    let mut room = room.ok_or_else(busy("all slots and the queue are full"))?;
+    // What is missing travels before the job asks for its turn, so that no slot is idle for the
+    // length of a transfer. Until it has a slot, a job has neither a tree nor a process.
     let placed = toolchain(worker, spec.toolchain, conversation).await?;
     let tenancy = tenancies.enter(spec.tenant, placed).await?;
     materialise(worker, &tenancy, &entries, conversation).await?;
-    conversation.unless_cancelled(slot.granted()).await?;
+    let turn = conversation.unless_cancelled(room.slot()).await?;
+    turn.ok_or_else(busy("the daemon is about to end"))?;
     let began = Instant::now();
     let occupied = occupy(worker, &tenancy, &spec, &entries, conversation).await?;
     compile(
@@ -126,7 +128,7 @@ pub async fn run(
         spec,
         &occupied,
         conversation,
-        (slot, began),
+        (room, began),
     )
     .await
 }
@@ -144,7 +146,12 @@ async fn occupy(
 ) -> Result<Occupied, Failed> {
     for _ in 0..OCCUPY_TRIES {
         match tenancy
-            .occupy(entries.to_vec(), spec.writable.clone(), spec.cwd.clone())
+            .occupy(
+                entries.to_vec(),
+                spec.writable.clone(),
+                spec.standing.clone(),
+                spec.cwd.clone(),
+            )
             .await
         {
             Err(TreeError::Missing(_)) => {}
@@ -359,7 +366,7 @@ async fn compile(
     spec: JobSpec,
     occupied: &Occupied,
     conversation: &mut Conversation<'_>,
-    (slot, began): (Box<dyn Slot>, Instant),
+    (room, began): (Box<dyn Room>, Instant),
 ) -> Result<Done, Failed> {
     let launch = Launch {
         tree: occupied.number(),
@@ -401,7 +408,7 @@ async fn compile(
         let _ = running.wait().await;
     }
     // What follows is the network's time: the next job may have the processor.
-    drop(slot);
+    drop(room);
     let (ended, consumed) = ended?.map_err(|error| internal(&error))?;
     let status = match ended {
         Ended::Exited(status) => status,
@@ -443,6 +450,7 @@ async fn compile(
                 let content = occupied.open(&path).map_err(from_tree)?;
                 send_file(conversation, path, mode, size, content).await?;
             }
+            WrittenKind::Removed => conversation.say(FromWorker::Removed(path)).await,
             WrittenKind::Directory => {
                 conversation
                     .say(FromWorker::Made { path, target: None })

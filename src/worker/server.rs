@@ -88,7 +88,7 @@ async fn converse(
             })
             .await?;
         let spec = match next {
-            Some(ToWorker::Job(spec)) => spec,
+            Some(ToWorker::Job(spec)) => *spec,
             // What crossed the end of the last job.
             Some(ToWorker::Cancel) => continue,
             Some(_) => {

@@ -15,7 +15,7 @@ use super::conversation::Failed;
 use super::store::Placed;
 use super::tree::{Tree, TreeError, TreeLimits, Trees, Written};
 use crate::id::{AbsPath, Digest};
-use crate::message::{Entry, Failure};
+use crate::message::{Entry, Failure, Standing};
 use crate::sandbox::spec::{Rung, ZygoteSpec};
 use crate::sandbox::zygote::{Starter, Zygote};
 
@@ -134,21 +134,26 @@ impl Tenancy {
         self.trees.lock().expect("no holder of this lock panics")
     }
 
-    /// A tree that holds exactly `entries`, for one job.
+    /// A tree that holds exactly `entries`, and what stands where its job writes, for that job.
     pub async fn occupy(
         self: &Arc<Self>,
         entries: Vec<Entry>,
         writable: Vec<AbsPath>,
+        standing: Vec<Standing>,
         cwd: AbsPath,
     ) -> Result<Occupied, TreeError> {
         let turn = self.turns.acquire_arc().await;
         let tenancy = self.clone();
         smol::unblock(move || {
             let tree = tenancy.trees().take(&entries, &writable, &cwd)?;
-            Ok(Occupied {
+            let occupied = Occupied {
                 tenancy,
                 tree: Some((tree, turn)),
-            })
+            };
+            let mut trees = occupied.tenancy.trees();
+            trees.stand(occupied.tree(), &standing)?;
+            drop(trees);
+            Ok(occupied)
         })
         .await
     }

@@ -21,3 +21,4 @@ mod terminal;
 mod tree;
 mod users;
 mod wait;
+mod written;

@@ -16,12 +16,14 @@ use std::sync::Arc;
 use nix::fcntl::{AtFlags, OFlag, openat};
 use nix::sys::stat::{Mode, fchmod, fstat, futimens};
 use nix::sys::time::TimeSpec;
-use nix::unistd::{Gid, Uid, fchownat, geteuid, linkat, symlinkat};
+use nix::unistd::{Gid, Uid, fchown, fchownat, geteuid, linkat, symlinkat};
 
 use super::beneath::{Trash, make_directory, open_directory, open_file, remove_directory, unlink};
-use super::scan::{self, Exposure, Scan, Scanner, Stamp, Written, errno, file_mode};
+use super::scan::{
+    self, Exposure, STUB_CONTENT, Scan, Scanner, Stamp, Stub, Written, errno, file_mode,
+};
 use crate::id::AbsPath;
-use crate::message::{Entry, EntryKind, Mtime};
+use crate::message::{Entry, EntryKind, Mtime, Standing};
 use crate::worker::inventory::{
     Catalogue, Change, Holdings, ItemId, Limits, PlaceId, Placing, Refusal, Room, TreeId, Wanted,
 };
@@ -133,7 +135,11 @@ struct View {
     stamps: BTreeMap<ItemId, Stamp>,
     job: Option<Exposure>,
     scan: Option<Scan>,
+    stubs: Vec<Stub>,
 }
+
+/// At most so many files may stand where a job writes.
+const STANDING_MAX: usize = 16;
 
 /// The name in the store of the empty file that stands where the toolchain's files are bound.
 const PLACEHOLDER: &[u8] = b"placeholder";
@@ -243,11 +249,54 @@ impl Trees {
         Ok(Tree { id, directory })
     }
 
+    /// Puts files where the job would find some of its own, in a tree that no process uses yet. They
+    /// have a content that means nothing, and are gone after the job.
+    pub fn stand(&mut self, tree: &Tree, standing: &[Standing]) -> Result<(), TreeError> {
+        let view = &mut self.views[tree.id.0];
+        let job = view.job.as_ref().expect("a tree in use has a job");
+        for Standing {
+            path,
+            mode,
+            is_empty,
+        } in standing
+        {
+            let is_writable = |root: &AbsPath| path != root && path.is_within(root);
+            if !job.wanted.roots().iter().any(is_writable) || view.stubs.len() == STANDING_MAX {
+                return Err(TreeError::Invalid {
+                    path: path.clone(),
+                    why: "stands where the job may not write, or there are too many",
+                });
+            }
+            if self.holdings.item_at(tree.id, path).is_some() {
+                continue;
+            }
+            let parent = path.parent().expect("nothing stands at `/`");
+            let mode = mode & 0o777;
+            let inode = open_directory(tree.as_fd(), &parent, OFlag::O_PATH)
+                .and_then(|parent| {
+                    stub(
+                        parent.as_fd(),
+                        path.file_name(),
+                        mode,
+                        *is_empty,
+                        self.owner,
+                    )
+                })
+                .map_err(scan::io("make", path))?;
+            view.stubs.push(Stub {
+                path: path.clone(),
+                inode,
+                mode,
+            });
+        }
+        Ok(())
+    }
+
     /// What the job wrote into its writable directories, by path: what is new and what is not as it
-    /// was declared; what was only removed is not told. Every process of the job must be dead.
+    /// was declared; of what is only gone, what [stood](Self::stand) there is told. Every process of the job must be dead.
     pub fn collect(&mut self, tree: &Tree) -> Result<Vec<Written>, TreeError> {
         let scan = self.scan(tree.id)?;
-        let written = scan::describe(tree.as_fd(), &scan);
+        let written = scan::describe(tree.as_fd(), &scan, &self.views[tree.id.0].stubs);
         self.views[tree.id.0].scan = Some(scan);
         written
     }
@@ -261,6 +310,7 @@ impl Trees {
             None => self.scan(id),
         };
         self.views[id.0].job = None;
+        self.views[id.0].stubs.clear();
         let clean = scan.and_then(|scan| self.clean(id, tree.as_fd(), scan));
         self.holdings.set_busy(id, false);
         if let Err(error) = clean {
@@ -568,6 +618,28 @@ fn create(directory: BorrowedFd<'_>, name: &[u8]) -> nix::Result<File> {
     let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
     let mode = Mode::from_bits_truncate(0o600);
     openat(directory, name, flags, mode).map(File::from)
+}
+
+/// Makes a file that looks like one that has stood here since 1970; says its inode.
+fn stub(
+    directory: BorrowedFd<'_>,
+    name: &[u8],
+    mode: u32,
+    is_empty: bool,
+    owner: Option<(Uid, Gid)>,
+) -> nix::Result<u64> {
+    let mut file = create(directory, name)?;
+    if !is_empty {
+        file.write_all(STUB_CONTENT)
+            .map_err(|error| errno(&error))?;
+    }
+    if let Some((user, group)) = owner {
+        fchown(&file, Some(user), Some(group))?;
+    }
+    let time = TimeSpec::new(0, 0);
+    futimens(&file, &time, &time)?;
+    fchmod(&file, Mode::from_bits_truncate(mode))?;
+    Ok(fstat(&file)?.st_ino)
 }
 
 /// Copies exactly `size` bytes.

@@ -12,6 +12,7 @@
 //! are those declared: this costs a hash per copy once after it was made, and afterwards one `stat`.
 
 use std::collections::BTreeMap;
+use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use nix::dir::Dir;
@@ -54,6 +55,8 @@ pub enum WrittenKind {
     Directory,
     /// A symlink with this target.
     Symlink(Bytes),
+    /// Nothing, where a file [stood](super::Trees::stand) before.
+    Removed,
 }
 
 /// A point of the clock that stamps inodes, in seconds and nanoseconds.
@@ -105,6 +108,8 @@ pub(super) struct Strange {
     kind: SFlag,
     mode: u32,
     size: u64,
+    inode: u64,
+    modified: i64,
 }
 
 impl Strange {
@@ -114,7 +119,42 @@ impl Strange {
             kind: kind(stat),
             mode: permissions(stat),
             size: stat.st_size as u64,
+            inode: stat.st_ino,
+            modified: stat.st_mtime,
         }
+    }
+}
+
+/// What is in a [`Stub`] that stands for a file that is not empty. No compiler writes it.
+pub(super) const STUB_CONTENT: &[u8] = b"\0\xffice: what stood here is elsewhere\n";
+
+/// A file that was put where a job would find one of its own, and by what it is known to be untouched:
+/// a write, or a truncation, gives it a time later than 1970.
+#[derive(Debug)]
+pub(super) struct Stub {
+    pub(super) path: AbsPath,
+    pub(super) inode: u64,
+    pub(super) mode: u32,
+}
+
+impl Stub {
+    fn is_untouched(&self, found: &Strange) -> bool {
+        found.inode == self.inode && found.modified == 0 && found.mode == self.mode
+    }
+
+    /// Whether the job kept what it took for the content of its own file, which is not here.
+    fn is_kept(&self, tree: BorrowedFd<'_>, found: &Strange) -> nix::Result<bool> {
+        if found.inode != self.inode || found.kind != SFlag::S_IFREG {
+            return Ok(false);
+        }
+        let parent = self.path.parent().expect("nothing stands at `/`");
+        let parent = open_directory(tree, &parent, OFlag::O_PATH)?;
+        let file = open_file(parent.as_fd(), self.path.file_name())?;
+        let mut start = Vec::new();
+        let length = STUB_CONTENT.len() as u64;
+        let read = file.take(length).read_to_end(&mut start);
+        read.map_err(|error| errno(&error))?;
+        Ok(found.modified == 0 || start == STUB_CONTENT)
     }
 }
 
@@ -266,7 +306,11 @@ pub(super) fn file_mode(executable: bool) -> u32 {
 }
 
 /// All that the job wrote, by path. What is neither file nor directory nor symlink is left out.
-pub(super) fn describe(directory: BorrowedFd<'_>, scan: &Scan) -> Result<Vec<Written>, TreeError> {
+pub(super) fn describe(
+    directory: BorrowedFd<'_>,
+    scan: &Scan,
+    stubs: &[Stub],
+) -> Result<Vec<Written>, TreeError> {
     let mut written = Vec::new();
     let mut pending = Vec::new();
     let mut bytes = 0;
@@ -309,6 +353,19 @@ pub(super) fn describe(directory: BorrowedFd<'_>, scan: &Scan) -> Result<Vec<Wri
         Ok(())
     };
     for found in &scan.strange {
+        let stub = stubs.iter().find(|stub| stub.path == found.path);
+        if let Some(stub) = stub {
+            if stub.is_untouched(found) {
+                continue;
+            }
+            let path = &found.path;
+            if stub.is_kept(directory, found).map_err(io("read", path))? {
+                return Err(TreeError::Invalid {
+                    path: path.clone(),
+                    why: "was changed without being written anew",
+                });
+            }
+        }
         note(found, &mut pending)?;
     }
     while let Some(path) = pending.pop() {
@@ -323,6 +380,14 @@ pub(super) fn describe(directory: BorrowedFd<'_>, scan: &Scan) -> Result<Vec<Wri
             let child = path.join(name).map_err(|_| TreeError::TooMuch)?;
             let found = stat(place.as_fd(), name).map_err(io("look at", &child))?;
             note(&Strange::new(child, &found), &mut pending)?;
+        }
+    }
+    for stub in stubs {
+        if !scan.strange.iter().any(|found| found.path == stub.path) {
+            written.push(Written {
+                path: stub.path.clone(),
+                kind: WrittenKind::Removed,
+            });
         }
     }
     written.sort();

@@ -1,0 +1,3 @@
+#include "a.h"
+
+int answer(int n) { return TWICE(n) + SIZE; }

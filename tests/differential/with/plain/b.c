@@ -1,0 +1,3 @@
+#include "a.h"
+
+int main(void) { return answer(1); }

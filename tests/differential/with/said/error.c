@@ -1,0 +1,4 @@
+int wrong(void) {
+  int count = undeclared + 1
+  return cuont;
+}
