@@ -16,7 +16,7 @@ use ice::message::{
     Deal, FromScheduler, Grant, Login, NodeState, Offer, Outcome, Status, Terms, ToScheduler,
     Usage, Want,
 };
-use ice::scheduler::{Server, ServerConfig};
+use ice::scheduler::{Algorithm, Server, ServerConfig};
 use ice::status;
 use smol::channel::{self, Receiver, Sender};
 use smol::future::FutureExt;
@@ -43,6 +43,8 @@ impl Scheduler {
             netname: "TEST".into(),
             credentials: credentials.clone(),
             bind: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            algorithm: Algorithm::default(),
+            memory: None,
         })
         .expect("a port for the scheduler");
         let address = server.address();

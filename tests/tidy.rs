@@ -28,16 +28,22 @@ const LAYERS: [(&str, &[&str]); 5] = [
             "masquerade",
             "sandbox/bounds",
             "sandbox/spec",
+            "daemon/session",
             "scheduler/admission",
+            "scheduler/fairness",
             "scheduler/lease",
+            "scheduler/lending",
             "scheduler/node",
             "scheduler/policy",
             "scheduler/queue",
+            "scheduler/roster",
             "scheduler/speed",
             "scheduler/state",
             "scheduler/stories",
             "scheduler/suspicion",
+            "submitter/allot",
             "submitter/environment",
+            "submitter/holdings",
             "submitter/missing",
             "toolchain/closure",
             "toolchain/elf",
@@ -102,7 +108,7 @@ const IMPURE: [&str; 14] = [
 const UNSAFE: [&str; 2] = ["sandbox/enter", "sys"];
 
 /// Files whose types go over a wire or a pipe, or into a file that another version reads.
-const SERIALIZED: [&str; 3] = ["id", "message", "sandbox/spec"];
+const SERIALIZED: [&str; 4] = ["id", "message", "sandbox/spec", "scheduler/speed"];
 
 struct Source {
     name: String,

@@ -122,6 +122,8 @@ fn scheduler(config: SchedulerConfig) -> Done {
             netname: config.cluster.netname,
             credentials,
             bind: Ipv6Addr::UNSPECIFIED.into(),
+            algorithm: config.algorithm,
+            memory: config.memory,
         },
         async {
             let _ = stops.recv().await;

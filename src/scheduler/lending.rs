@@ -45,8 +45,10 @@ impl Core {
                 Ok(false)
             }
             Deal::Began { request, lease } => {
-                if self.is_held(lease, submitter)? {
-                    self.occupy(lease, request, now);
+                match self.is_held(lease, submitter)? {
+                    true => self.occupy(lease, request, now),
+                    // It ran into the end of its lease, and waits no longer all the same.
+                    false => _ = self.queue.take(submitter, request),
                 }
                 Ok(false)
             }

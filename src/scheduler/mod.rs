@@ -7,6 +7,7 @@ pub mod admission;
 pub mod fairness;
 pub mod lease;
 mod lending;
+pub mod memory;
 pub mod node;
 pub mod policy;
 pub mod queue;
@@ -18,5 +19,6 @@ pub mod state;
 mod stories;
 pub mod suspicion;
 
+pub use policy::Algorithm;
 pub use server::{Server, ServerConfig, serve};
 pub use state::{Action, Core, Event, PeerId, Rules};

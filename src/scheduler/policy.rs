@@ -57,6 +57,41 @@ pub enum Algorithm {
     Random,
 }
 
+impl Algorithm {
+    const ALL: [Self; 5] = [
+        Self::Finish,
+        Self::Fastest,
+        Self::RoundRobin,
+        Self::LeastBusy,
+        Self::Random,
+    ];
+
+    /// The word on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Finish => "finish",
+            Self::Fastest => "fastest",
+            Self::RoundRobin => "round_robin",
+            Self::LeastBusy => "least_busy",
+            Self::Random => "random",
+        }
+    }
+
+    /// The algorithm of a name, whatever its case.
+    ///
+    /// # Errors
+    /// A sentence that tells which there are.
+    pub fn parse(name: &str) -> Result<Self, String> {
+        Self::ALL
+            .into_iter()
+            .find(|algorithm| algorithm.name().eq_ignore_ascii_case(name))
+            .ok_or_else(|| {
+                let names = Self::ALL.map(Self::name);
+                format!("one of {} is expected", names.join(", "))
+            })
+    }
+}
+
 /// A request, and the world in which it is made.
 #[derive(Clone, Copy, Debug)]
 pub struct Question<'a> {

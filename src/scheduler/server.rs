@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::path::PathBuf;
 use std::pin::pin;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -21,8 +22,8 @@ use crate::executor;
 use crate::id::Time;
 use crate::key::Credentials;
 use crate::message::{FromScheduler, ToScheduler};
+use crate::scheduler::memory;
 use crate::scheduler::policy::Algorithm;
-use crate::scheduler::speed::Speeds;
 use crate::scheduler::state::{Action, Core, Event, PeerId, Rules};
 
 /// Connections whose handshake is under way, at most; one more pushes the oldest out, since an honest
@@ -57,6 +58,10 @@ pub struct ServerConfig {
     pub credentials: Credentials,
     /// The address to listen on; unspecified for all.
     pub bind: IpAddr,
+    /// How nodes are chosen.
+    pub algorithm: Algorithm,
+    /// Where what was learned is kept; none to forget it.
+    pub memory: Option<PathBuf>,
 }
 
 /// A scheduler that listens.
@@ -121,9 +126,7 @@ impl Server {
         });
         let credentials = config.credentials.clone();
         let door = executor::spawn(admit(listener, credentials, inputs.clone()));
-        Dispatcher::new(&config.netname, inputs)
-            .run(received, stop)
-            .await;
+        Dispatcher::new(&config, inputs).run(received, stop).await;
         drop((door, answers));
     }
 }
@@ -217,6 +220,10 @@ async fn greet(
 /// Owns the core and the peers.
 struct Dispatcher {
     core: Core,
+    memory: Option<PathBuf>,
+    /// How many jobs had been learned from when the memory was written last.
+    remembered_jobs: u64,
+    remember_at: Instant,
     start: Instant,
     peers: BTreeMap<PeerId, Peer>,
     peers_so_far: u64,
@@ -234,7 +241,7 @@ struct Peer {
 }
 
 impl Dispatcher {
-    fn new(netname: &str, inputs: channel::Sender<Input>) -> Self {
+    fn new(config: &ServerConfig, inputs: channel::Sender<Input>) -> Self {
         // Leases of an earlier start have other numbers, at up to a million grants a second.
         let seconds = SystemTime::now()
             .duration_since(UNIX_EPOCH)
@@ -242,13 +249,20 @@ impl Dispatcher {
         Self {
             core: Core::new(
                 Rules {
-                    netname: netname.to_owned(),
-                    algorithm: Algorithm::default(),
+                    netname: config.netname.clone(),
+                    algorithm: config.algorithm,
                     first_lease: seconds << 20,
                     seed: seconds,
                 },
-                Speeds::default(),
+                config
+                    .memory
+                    .as_deref()
+                    .map(memory::read)
+                    .unwrap_or_default(),
             ),
+            memory: config.memory.clone(),
+            remembered_jobs: 0,
+            remember_at: Instant::now() + memory::EVERY,
             start: Instant::now(),
             peers: BTreeMap::new(),
             peers_so_far: 0,
@@ -288,11 +302,36 @@ impl Dispatcher {
                 Next::Tick
             };
             match stopped.or(input).or(tick).await {
-                Next::Stop => return,
+                Next::Stop => break,
                 Next::Input(input) => self.input(input),
                 Next::Tick => self.event(Event::Tick),
             }
+            if self.remember_at <= Instant::now() {
+                self.remember_at = Instant::now() + memory::EVERY;
+                // It takes a while, and nobody has to wait for it.
+                if let Some(write) = self.remember() {
+                    executor::spawn(smol::unblock(write)).detach();
+                }
+            }
         }
+        if let Some(write) = self.remember() {
+            smol::unblock(write).await;
+        }
+    }
+
+    /// What writes down all that was learned, if there is anything new and a place for it.
+    fn remember(&mut self) -> Option<impl FnOnce() + Send + 'static> {
+        let path = self.memory.clone()?;
+        let speeds = self.core.speeds();
+        if std::mem::replace(&mut self.remembered_jobs, speeds.jobs()) == speeds.jobs() {
+            return None;
+        }
+        let recollection = speeds.recollection();
+        Some(move || {
+            if let Err(error) = memory::write(&path, &recollection) {
+                log::warn!("write {}: {error}", path.display());
+            }
+        })
     }
 
     fn now(&self) -> Time {

@@ -10,6 +10,8 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use crate::id::{Bytes, Digest};
 use crate::message::{Size, Want};
 
@@ -33,7 +35,7 @@ const HUNGRY: f64 = 1.25;
 const COST_UNKNOWN_US: f64 = 1_000_000.0;
 
 /// What is compiled, as far as it tells the size of the job.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Work {
     /// With which toolchain.
     pub toolchain: Digest,
@@ -55,8 +57,8 @@ impl Work {
 }
 
 /// What is remembered of a work.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Known {
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Known {
     /// In reference microseconds.
     cost_us: f64,
     /// The most that it was seen to use, in MiB; fades when it uses less.
@@ -75,7 +77,7 @@ pub struct Consumed {
 }
 
 /// What was learned.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Speeds {
     nodes: BTreeMap<String, NodeSpeed>,
     /// Two generations: what is used moves to the young one, and when that is full the old one is
@@ -88,14 +90,75 @@ pub struct Speeds {
     jobs: u64,
 }
 
-#[derive(Debug, Default)]
-struct NodeSpeed {
+/// What is remembered of a node.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct NodeSpeed {
     slowness_log: f64,
     weight: f64,
     last_job: u64,
 }
 
+/// All that was learned, as it is kept in a file.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Recollection {
+    nodes: Vec<(String, NodeSpeed)>,
+    works: Vec<(Work, Known)>,
+    cost_log: Option<f64>,
+    cost_per_byte_log: Option<f64>,
+    jobs: u64,
+}
+
 impl Speeds {
+    /// What an earlier scheduler has learned. Numbers that it can't have learned are left out.
+    pub fn recalling(recollection: Recollection) -> Self {
+        let is_sane = |number: &f64| number.is_finite() && number.abs() < 100.0;
+        let nodes = recollection.nodes.into_iter().filter(|(_, speed)| {
+            is_sane(&speed.slowness_log) && (0.0..=WEIGHT_MAX).contains(&speed.weight)
+        });
+        let works = recollection.works.into_iter().filter(|(_, known)| {
+            [known.cost_us, known.memory_mib]
+                .iter()
+                .all(|number| (0.0..1e15).contains(number))
+        });
+        Self {
+            nodes: nodes.take(NODES_MAX).collect(),
+            young: BTreeMap::new(),
+            old: works.take(WORKS_MAX / 2).collect(),
+            cost_log: recollection.cost_log.filter(is_sane),
+            cost_per_byte_log: recollection.cost_per_byte_log.filter(is_sane),
+            jobs: recollection.jobs,
+        }
+    }
+
+    /// All that was learned so far; of the jobs, those that were seen last.
+    pub fn recollection(&self) -> Recollection {
+        let pairs = |works: &BTreeMap<Work, Known>| -> Vec<(Work, Known)> {
+            works
+                .iter()
+                .map(|(work, known)| (work.clone(), *known))
+                .collect()
+        };
+        let mut works = pairs(&self.young);
+        works.extend(pairs(&self.old));
+        works.truncate(WORKS_MAX / 2);
+        Recollection {
+            nodes: self
+                .nodes
+                .iter()
+                .map(|(name, speed)| (name.clone(), speed.clone()))
+                .collect(),
+            works,
+            cost_log: self.cost_log,
+            cost_per_byte_log: self.cost_per_byte_log,
+            jobs: self.jobs,
+        }
+    }
+
+    /// How many jobs were learned from.
+    pub fn jobs(&self) -> u64 {
+        self.jobs
+    }
+
     /// A job came back from `node`.
     pub fn learn(&mut self, node: &str, work: &Work, job: Consumed) {
         let Consumed {

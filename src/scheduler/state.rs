@@ -27,7 +27,7 @@ use crate::scheduler::speed::Speeds;
 /// A node that has said nothing for this long is dead.
 pub const SILENCE: Duration = Duration::from_millis(4 * REPORT_EVERY_MS);
 /// Nodes, at most; the next is refused.
-pub const NODES_MAX: usize = 4096;
+pub const NODES_MAX: usize = 16_384;
 /// A tick that comes so much too late says that the scheduler itself was stopped, not the nodes.
 const LATENESS: Duration = Duration::from_millis(500);
 /// Silence is looked for no more often than this, however many nodes there are.

@@ -39,6 +39,8 @@ const SECOND_MARGIN_US: f64 = 200_000.0;
 /// A job is lost rather than slow when it has taken so many times what was expected, and so long.
 const LOST_FACTOR: f64 = 3.0;
 const LOST_MARGIN_US: f64 = 2_000_000.0;
+/// A job is called back for something better no more often than this: the future is only guessed.
+const RECALLS_MAX: u32 = 3;
 /// One of so many leases may be used for second starts at a time, and one in any case.
 const SECONDS_SHARE: usize = 8;
 
@@ -113,6 +115,8 @@ struct Job {
     of: Option<RequestId>,
     /// Its second start.
     second: Option<RequestId>,
+    /// How often it was called back.
+    recalls: u32,
     /// No second start is to be had for it.
     alone: bool,
     /// The scheduler knows that it runs, or has run.
@@ -183,7 +187,8 @@ impl Holdings {
         let idle = self
             .leases
             .values()
-            .filter(|held| held.is_idle())
+            // One that somebody waits for is held until something else happens.
+            .filter(|held| held.is_idle() && !self.waiting.contains_key(&held.grant.terms))
             .map(|held| held.since.after(HOLD));
         let may_lag = self.waiting.is_empty()
             && self
@@ -219,6 +224,7 @@ impl Holdings {
             places: Vec::new(),
             of,
             second: None,
+            recalls: 0,
             alone: false,
             begun: false,
             gone: false,
@@ -231,6 +237,14 @@ impl Holdings {
     fn offer(&mut self, offer: Offer, now: Time) {
         match offer {
             Offer::Grant(grant) => {
+                // What the scheduler knows of a node's speed and memory by now.
+                let same = |held: &&mut Held| {
+                    held.grant.node == grant.node && held.grant.home == grant.home
+                };
+                for held in self.leases.values_mut().filter(same) {
+                    held.grant.slowness_milli = grant.slowness_milli;
+                    held.grant.memory_mib = grant.memory_mib;
+                }
                 let held = Held {
                     running: None,
                     next: None,
@@ -472,11 +486,11 @@ impl Holdings {
             self.stay_at_home(&terms, now);
             self.allot(&terms, now);
         }
-        self.call_back(now);
+        let expected = self.call_back(now);
         if self.waiting.is_empty() {
             self.start_seconds(now);
         }
-        self.give_back(now);
+        self.give_back(&expected, now);
     }
 
     /// When nothing else runs, one job is not worth the way, if the scheduler says so.
@@ -589,22 +603,31 @@ impl Holdings {
         self.actions.push(Action::Start(runner, held.grant.clone()));
     }
 
-    /// Calls back what was sent in advance and could begin elsewhere at once.
-    fn call_back(&mut self, now: Time) {
+    /// Calls back what was sent in advance and could begin elsewhere at once. Returns the leases that are
+    /// to serve for it.
+    fn call_back(&mut self, now: Time) -> Vec<LeaseId> {
+        let mut expected = Vec::new();
         let mut idle: Vec<LeaseId> = self
             .leases
             .iter()
-            .filter(|(_, held)| held.is_idle() && !held.revoked && held.grant.home == Home::No)
+            .filter(|(_, held)| {
+                held.is_idle() && held.is_for(&held.grant.terms) && held.grant.home == Home::No
+            })
             .map(|(&id, _)| id)
             .collect();
         if idle.is_empty() {
-            return;
+            return expected;
         }
         let mut ahead: Vec<(f64, RequestId, LeaseId)> = self
             .leases
             .iter()
             .filter(|(_, held)| !held.recalled)
-            .filter_map(|(&id, held)| Some((self.free_in_us(held, now), held.next?, id)))
+            .filter_map(|(&id, held)| Some((self.left_us(held, now), held.next?, id)))
+            .filter(|(_, next, _)| {
+                self.jobs
+                    .get(next)
+                    .is_some_and(|job| job.recalls < RECALLS_MAX)
+            })
             .collect();
         // Those that would wait longest first.
         ahead.sort_by(|a, b| b.0.total_cmp(&a.0));
@@ -620,10 +643,11 @@ impl Holdings {
                         < free_in_us + cost_us * slowness(here)
             });
             if let Some(better) = better {
-                idle.swap_remove(better);
+                expected.push(idle.swap_remove(better));
                 self.recall(lease);
             }
         }
+        expected
     }
 
     fn recall(&mut self, lease: LeaseId) {
@@ -632,6 +656,9 @@ impl Holdings {
         };
         if let Some(next) = held.next {
             held.recalled = true;
+            if let Some(job) = self.jobs.get_mut(&next) {
+                job.recalls += 1;
+            }
             let runner = self.jobs.get(&next).and_then(|job| job.of).unwrap_or(next);
             self.actions.push(Action::Recall(runner, lease));
         }
@@ -661,14 +688,13 @@ impl Holdings {
             }
             let held = &self.leases[&lease];
             let cost_us = self.cost_us(request);
-            let left_us = self.free_in_us(held, now);
+            let left_us = self.left_us(held, now);
             let worth = |other: &Held| {
                 let there = cost_us * slowness(&other.grant) + self.travel_us(other.grant.node);
                 there * SECOND_FACTOR + SECOND_MARGIN_US < left_us
             };
             let idle = self.leases.iter().find(|(id, other)| {
                 other.is_idle()
-                    && !other.revoked
                     && other.grant.home == Home::No
                     && other.grant.node != held.grant.node
                     && other.is_for(&job.want.terms)
@@ -698,7 +724,7 @@ impl Holdings {
     }
 
     /// Gives back what is asked back, and what has been idle for long enough.
-    fn give_back(&mut self, now: Time) {
+    fn give_back(&mut self, expected: &[LeaseId], now: Time) {
         let busy = self.leases.values().any(|held| !held.is_empty());
         let goes = |id: LeaseId, held: &Held| {
             let is_wanted = || {
@@ -708,7 +734,7 @@ impl Holdings {
             // One that is no use to those who wait must not look like room for them.
             let waits = self.waiting.contains_key(&held.grant.terms);
             let is_idle_too_long = match waits {
-                true => !is_wanted(),
+                true => !expected.contains(&id) && !is_wanted(),
                 false => now.since(held.since) >= HOLD,
             };
             held.is_idle() && (held.revoked || held.void || is_idle_too_long)
@@ -800,9 +826,15 @@ impl Holdings {
         known.copied().unwrap_or(TRAVEL_UNKNOWN_US)
     }
 
+    /// When everything that is under a lease will have ended, in microseconds from now.
+    fn free_in_us(&self, held: &Held, now: Time) -> f64 {
+        let next_us = held.next.map_or(0.0, |next| self.cost_us(next));
+        self.left_us(held, now) + next_us * slowness(&held.grant)
+    }
+
     /// When what runs under a lease will have ended, in microseconds from now. What takes longer than
     /// expected is taken to need half as long again.
-    fn free_in_us(&self, held: &Held, now: Time) -> f64 {
+    fn left_us(&self, held: &Held, now: Time) -> f64 {
         let Some(running) = held.running else {
             return 0.0;
         };
