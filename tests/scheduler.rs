@@ -10,10 +10,11 @@ use std::time::{Duration, Instant};
 use ice::connection::Connection;
 use ice::daemon::link::{self, LinkCommand, LinkConfig, LinkEvent};
 use ice::discover;
-use ice::id::{Bytes, Digest, RequestId};
+use ice::id::{Bytes, Digest, LeaseId, RequestId};
 use ice::key::{ClusterKey, Credentials};
 use ice::message::{
-    FromScheduler, Grant, Login, NodeState, Outcome, Status, ToScheduler, Usage, Want,
+    Deal, FromScheduler, Grant, Login, NodeState, Offer, Outcome, Status, Terms, ToScheduler,
+    Usage, Want,
 };
 use ice::scheduler::{Server, ServerConfig};
 use ice::status;
@@ -136,7 +137,7 @@ impl Node {
 
     async fn grant(&self) -> Grant {
         match self.event().await {
-            LinkEvent::Grant(grant) => grant,
+            LinkEvent::Offer(Offer::Grant(grant)) => grant,
             other => panic!("{other:?}"),
         }
     }
@@ -172,15 +173,25 @@ fn login(name: &str, slots: u32) -> Login {
 }
 
 fn want(request: u64) -> LinkCommand {
-    LinkCommand::Want(Want {
+    LinkCommand::Deal(Deal::Want(Want {
         request: RequestId(request),
         toolchain: GCC,
-        platform: "x86_64".into(),
+        terms: Terms {
+            niceness: 0,
+            platform: "x86_64".into(),
+            preferred: String::new(),
+        },
         file: Bytes::from("a.c"),
-        preferred: String::new(),
+        variant: 0,
         except: vec![],
-        niceness: 0,
         own: ice::message::OwnNode::Nothing,
+    }))
+}
+
+fn began(request: u64, lease: LeaseId) -> LinkCommand {
+    LinkCommand::Deal(Deal::Began {
+        request: RequestId(request),
+        lease,
     })
 }
 
@@ -205,6 +216,7 @@ fn leases_travel_from_worker_to_submitter_and_back() {
         let grant = submitter.grant().await;
         assert_eq!(grant.name, "worker");
         assert_eq!(grant.address.to_string(), "127.0.0.1:10245");
+        submitter.say(began(1, grant.lease));
         submitter.say(want(2));
         scheduler
             .until("waiting request", |status| status.waiting == 1)
@@ -221,8 +233,14 @@ fn leases_travel_from_worker_to_submitter_and_back() {
             },
             output_bytes: 100,
         };
-        let lease = grant.lease;
-        submitter.say(LinkCommand::Return { lease, outcome });
+        let (request, lease) = (grant.request, grant.lease);
+        let ended = Deal::Ended {
+            request,
+            lease,
+            outcome,
+        };
+        submitter.say(LinkCommand::Deal(ended));
+        submitter.say(LinkCommand::Deal(Deal::Return(lease)));
         let second = submitter.grant().await;
         assert_eq!(second.request, RequestId(2));
         assert_ne!(second.lease, lease);
@@ -237,7 +255,7 @@ fn leases_travel_from_worker_to_submitter_and_back() {
             .await;
         submitter.say(want(3));
         match submitter.event().await {
-            LinkEvent::Deny { request, .. } => assert_eq!(request, RequestId(3)),
+            LinkEvent::Offer(Offer::Deny { request, .. }) => assert_eq!(request, RequestId(3)),
             other => panic!("{other:?}"),
         }
     });
@@ -281,6 +299,7 @@ fn a_restarted_scheduler_gets_its_nodes_back_and_pending_requests_go_home() {
         submitter.up().await;
         submitter.say(want(1));
         let old = submitter.grant().await;
+        submitter.say(began(1, old.lease));
         submitter.say(want(2));
         scheduler
             .until("waiting request", |status| status.waiting == 1)
@@ -289,7 +308,7 @@ fn a_restarted_scheduler_gets_its_nodes_back_and_pending_requests_go_home() {
 
         submitter.down().await;
         match submitter.event().await {
-            LinkEvent::Deny { request, why } => {
+            LinkEvent::Offer(Offer::Deny { request, why }) => {
                 assert_eq!(request, RequestId(2));
                 assert!(why.contains("no scheduler"), "{why}");
             }
@@ -302,10 +321,7 @@ fn a_restarted_scheduler_gets_its_nodes_back_and_pending_requests_go_home() {
         // Attempts that failed meanwhile may have been told.
         while !matches!(submitter.event().await, LinkEvent::Up { .. }) {}
         // A lease of the first scheduler means nothing to the second.
-        submitter.say(LinkCommand::Return {
-            lease: old.lease,
-            outcome: Outcome::Unused,
-        });
+        submitter.say(LinkCommand::Deal(Deal::Return(old.lease)));
         submitter.say(want(3));
         assert_eq!(submitter.grant().await.request, RequestId(3));
     });

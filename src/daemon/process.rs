@@ -20,7 +20,7 @@ use super::link::{self, LinkConfig};
 use super::node::{Node, RemoteRoom};
 use crate::config::DaemonConfig;
 use crate::executor;
-use crate::id::Digest;
+use crate::id::{Digest, LeaseId};
 use crate::key::{ClusterKey, Credentials};
 use crate::message::Login;
 use crate::sandbox::ladder;
@@ -198,9 +198,9 @@ impl Room for RemoteRoom {
 }
 
 impl Admission for NodeSlots {
-    fn room(&self) -> Promise<'_, Box<dyn Room>> {
-        Box::pin(async {
-            let room = self.0.remote_room().await?;
+    fn room(&self, lease: LeaseId) -> Promise<'_, Box<dyn Room>> {
+        Box::pin(async move {
+            let room = self.0.remote_room(lease).await?;
             Some(Box::new(room) as Box<dyn Room>)
         })
     }

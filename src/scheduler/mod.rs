@@ -5,10 +5,13 @@
 
 pub mod admission;
 pub mod chronicle;
+pub mod fairness;
 pub mod lease;
+mod lending;
 pub mod node;
 pub mod policy;
 pub mod queue;
+pub mod roster;
 pub mod server;
 pub mod speed;
 pub mod state;
@@ -17,4 +20,4 @@ mod stories;
 pub mod suspicion;
 
 pub use server::{Server, ServerConfig, serve};
-pub use state::{Action, Core, Event, PeerId};
+pub use state::{Action, Core, Event, PeerId, Rules};

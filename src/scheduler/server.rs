@@ -21,7 +21,9 @@ use crate::executor;
 use crate::id::Time;
 use crate::key::Credentials;
 use crate::message::{FromScheduler, ToScheduler};
-use crate::scheduler::state::{Action, Core, Event, PeerId};
+use crate::scheduler::policy::Algorithm;
+use crate::scheduler::speed::Speeds;
+use crate::scheduler::state::{Action, Core, Event, PeerId, Rules};
 
 /// Connections whose handshake is under way, at most; one more pushes the oldest out, since an honest
 /// handshake takes milliseconds.
@@ -245,7 +247,15 @@ impl Dispatcher {
             .duration_since(UNIX_EPOCH)
             .map_or(0, |since| since.as_secs());
         Self {
-            core: Core::new(netname, seconds << 20),
+            core: Core::new(
+                Rules {
+                    netname: netname.to_owned(),
+                    algorithm: Algorithm::default(),
+                    first_lease: seconds << 20,
+                    seed: seconds,
+                },
+                Speeds::default(),
+            ),
             start: Instant::now(),
             peers: BTreeMap::new(),
             peers_so_far: 0,

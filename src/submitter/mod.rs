@@ -3,10 +3,12 @@
 //! Works with the rights of the user who compiles: it reads his sources and writes his objects.
 //! Knows no scheduler; [`placement`] asks the node.
 
+pub mod allot;
 pub mod attempt;
 pub mod client;
 pub mod course;
 pub mod environment;
+pub mod holdings;
 pub mod inputs;
 pub mod job;
 pub mod locale;
@@ -17,5 +19,7 @@ pub mod output;
 pub mod placement;
 pub mod pool;
 pub mod preprocess;
+pub mod race;
 pub mod sources;
 pub mod spelling;
+pub mod wish;
