@@ -13,6 +13,7 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::id::{AbsPath, Bytes, Digest, JobId, LeaseId, NodeId, RequestId};
+use crate::news::{LocalJobs, News, Snapshot};
 
 /// The version of all that follows. Both ends of a connection must have the same.
 pub const PROTOCOL: u16 = 1;
@@ -394,6 +395,19 @@ pub enum ToScheduler {
     },
     /// One [`FromScheduler::Status`], please. Needs no login.
     Status,
+    /// A [`FromScheduler::Snapshot`] now and every [`FromScheduler::News`] from then on, please. Needs
+    /// no login; said again, it is answered by a new snapshot.
+    Watch,
+    /// A person wants this node to get no more jobs of others, or to get some again. Needs no login.
+    Block {
+        /// Its name, or its address with or without port.
+        node: String,
+        /// Whether it gets none.
+        is_blocked: bool,
+    },
+    /// Jobs of this node ran here without asking the scheduler. Said about once a second, while there
+    /// are any.
+    LocalJobs(Vec<LocalJobs>),
 }
 
 /// A scheduler hears from each node at least this often, and takes a node that it has not heard
@@ -582,6 +596,17 @@ pub enum FromScheduler {
     Alive,
     /// Answer to [`ToScheduler::Status`].
     Status(Status),
+    /// Answer to [`ToScheduler::Watch`].
+    Snapshot(Snapshot),
+    /// What has happened since the last word to this watcher. A heartbeat too: it comes at least
+    /// once a second, with nothing in it when nothing happened.
+    News {
+        /// How many news were left out before these, since the watcher reads too slowly. What it
+        /// believes is wrong then, and it should ask for a new snapshot.
+        skipped: u64,
+        /// In the order in which it happened; at most [`crate::news::NEWS_MAX`].
+        news: Vec<News>,
+    },
 }
 
 /// One slot of one node.
@@ -667,6 +692,13 @@ pub enum ToNode {
     WantLocal(RequestId),
     /// The local slot of this request is free again, or no longer wanted.
     ReturnLocal(RequestId),
+    /// A job runs locally, without a lease.
+    Local {
+        /// Why: a stable word.
+        reason: String,
+        /// What it compiles; empty when that is unknown.
+        file: Bytes,
+    },
 }
 
 /// What a node says to its agent.

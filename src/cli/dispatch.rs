@@ -18,14 +18,20 @@ use super::resolve::World;
 use super::settings::Settings;
 use super::{in_force, log_output, run, symlinks};
 use crate::client::{self, Invocation, Variables};
+use crate::config::Watched;
 use crate::config::{
-    BuildNativeConfig, KeyAction, KeyConfig, ProcessConfig, SchedulerConfig, StatusConfig,
+    BuildNativeConfig, KeyAction, KeyConfig, MonitorConfig, ProcessConfig, SchedulerConfig,
+    StatusConfig,
 };
 use crate::daemon::link::{SCHEDULER_PORT, host_and_port};
 use crate::id::Bytes;
 use crate::key::{ClusterKey, Credentials, KeyError};
 use crate::masquerade::{self, Language};
 use crate::message::CallKind;
+use crate::monitor::run::{self as monitor, Mode, Source};
+use crate::monitor::term::TermConfig;
+use crate::monitor::theme::Theme;
+use crate::monitor::watch::Finding;
 use crate::scheduler::ServerConfig;
 use crate::toolchain::archive::{self, Compression};
 use crate::{daemon, discover, executor, names, sandbox, scheduler, signal, status};
@@ -37,6 +43,9 @@ type Failure = Box<dyn Error + Send + Sync>;
 
 /// How long `ice status` looks for a scheduler.
 const DISCOVERY_WAIT: Duration = Duration::from_secs(2);
+
+/// What the cluster of a demo is made from.
+const DEMO_SEED: u64 = 10245;
 
 /// Runs what was asked for and returns the exit status.
 pub(super) fn dispatch(ice: Ice, world: &World, settings: &Settings) -> Result<u8, Failure> {
@@ -52,6 +61,7 @@ pub(super) fn dispatch(ice: Ice, world: &World, settings: &Settings) -> Result<u
             daemon::run(config)?;
         }
         Word::Status(options) => status(world.status(options)?)?,
+        Word::Monitor(options) => watch(world.monitor(options)?)?,
         Word::BuildNative(options) => {
             let compiler = options.compiler;
             build_native(BuildNativeConfig { compiler }, world)?;
@@ -144,6 +154,42 @@ fn status(config: StatusConfig) -> Done {
     // Whoever pipes it to `head` has seen what he wanted.
     let _ = io::stdout().write_all(text.as_bytes());
     Ok(())
+}
+
+fn watch(config: MonitorConfig) -> Done {
+    let theme = Theme {
+        has_colors: config.has_colors,
+        has_unicode: config.has_unicode,
+    };
+    let mode = match (config.is_json, config.is_once) {
+        (true, once) => Mode::Json { once },
+        (false, true) => Mode::List(theme),
+        (false, false) => Mode::Screen(TermConfig {
+            theme,
+            has_mouse: config.has_mouse,
+        }),
+    };
+    let source = match config.watched {
+        Watched::Demo(nodes) => Source::Demo {
+            seed: DEMO_SEED,
+            nodes,
+        },
+        Watched::Cluster(cluster) => {
+            let credentials = Credentials::of(&cluster, false)?;
+            let (named, netname) = (config.scheduler, cluster.netname);
+            let key = credentials.clone();
+            // It is looked for anew whenever it is lost: the next one may be elsewhere.
+            let find = move || -> Finding {
+                let (named, key, netname) = (named.clone(), key.clone(), netname.clone());
+                Box::pin(async move {
+                    let found = find_scheduler(named, &key, &netname).await;
+                    found.map_err(|error| error.to_string())
+                })
+            };
+            Source::Cluster(Box::new(find), credentials)
+        }
+    };
+    Ok(monitor::run(source, mode)?)
 }
 
 /// The scheduler that is named, or the one that answers.

@@ -22,6 +22,7 @@ pub(super) const WORDS: &[&str] = &[
     "scheduler",
     "daemon",
     "status",
+    "monitor",
     "build-native",
     "key",
     "run",

@@ -32,6 +32,8 @@ pub(super) enum Word {
     Daemon(DaemonOptions),
     /// Show the nodes of the cluster.
     Status(StatusOptions),
+    /// Watch the cluster.
+    Monitor(MonitorOptions),
     /// Write the archive of a compiler with all that it needs, and print its name.
     BuildNative(BuildNativeOptions),
     /// Show, make or import the cluster key.
@@ -148,6 +150,37 @@ pub(super) struct StatusOptions {
     /// Print one JSON object.
     #[arg(long)]
     pub(super) json: bool,
+    #[command(flatten)]
+    pub(super) cluster: ClusterOptions,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct MonitorOptions {
+    /// The scheduler; otherwise it is looked for in the network.
+    #[arg(short, long, value_name = "HOST[:PORT]")]
+    pub(super) scheduler: Option<String>,
+    /// Print the list of nodes and end.
+    #[arg(long)]
+    pub(super) once: bool,
+    /// Print what happens as JSON, an object a line; with --once only the present state.
+    #[arg(long)]
+    pub(super) json: bool,
+    /// Show a cluster that does not exist.
+    #[arg(
+        long,
+        value_name = "NODES",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "12",
+        value_parser = clap::value_parser!(u32).range(2..=4096)
+    )]
+    pub(super) demo: Option<u32>,
+    /// Use no characters beyond ASCII.
+    #[arg(long)]
+    pub(super) ascii: bool,
+    /// Leave the mouse to the terminal.
+    #[arg(long)]
+    pub(super) no_mouse: bool,
     #[command(flatten)]
     pub(super) cluster: ClusterOptions,
 }

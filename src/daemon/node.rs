@@ -15,8 +15,9 @@ use super::link::{LinkCommand, LinkEvent};
 use super::load::Pressure;
 use super::slots::{Admission, Claim, Slots};
 use crate::executor;
-use crate::id::{Digest, LeaseId, RequestId};
+use crate::id::{Bytes, Digest, LeaseId, RequestId};
 use crate::message::{Deal, FromNode, NodeState, Offer, OwnNode, ToNode};
+use crate::news::{LocalJobs, OTHER_REASONS, REASONS_MAX, file_end};
 
 /// A submitter, as the node knows it; it is part of the numbers of its requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -38,6 +39,8 @@ enum Event {
     Link(LinkEvent),
     /// The pause after the last word on the state is over.
     TellState,
+    /// The pause after the first local job that the scheduler has not been told of is over.
+    TellLocal,
     /// What burdens this machine now.
     Pressure(Pressure),
 }
@@ -100,6 +103,7 @@ impl Node {
             told: NodeState::default(),
             telling: false,
             pressure: Pressure::default(),
+            untold: BTreeMap::new(),
             events: sender.clone(),
         };
         let pressure = sender.clone();
@@ -166,6 +170,9 @@ impl Node {
 /// Between two looks at the machine's load.
 const PRESSURE_EVERY: Duration = Duration::from_secs(2);
 
+/// Between two words on jobs that were local: people read them, nothing is decided by them.
+const LOCAL_PAUSE: Duration = Duration::from_secs(1);
+
 /// Between two words on the state.
 const STATE_PAUSE: Duration = Duration::from_millis(100);
 
@@ -187,6 +194,8 @@ struct Dispatcher {
     /// Whether the pause after the last word on the state lasts.
     telling: bool,
     pressure: Pressure,
+    /// Local jobs of which the scheduler has not been told, by reason.
+    untold: BTreeMap<String, LocalJobs>,
     events: Sender<Event>,
 }
 
@@ -226,6 +235,10 @@ impl Dispatcher {
             }
             Event::Link(event) => self.on_link(event),
             Event::TellState => self.telling = false,
+            Event::TellLocal => {
+                let untold = std::mem::take(&mut self.untold);
+                self.tell_link(LinkCommand::LocalJobs(untold.into_values().collect()));
+            }
             Event::Pressure(now) => {
                 if now.differs_much(&self.pressure) {
                     self.pressure = now;
@@ -253,7 +266,32 @@ impl Dispatcher {
                     self.slots.release(claim);
                 }
             }
+            ToNode::Local { reason, file } => self.note_local(reason, file),
         }
+    }
+
+    /// Counts a job that runs here without a lease, for the next word on them.
+    fn note_local(&mut self, reason: String, file: Bytes) {
+        if self.untold.is_empty() {
+            let events = self.events.clone();
+            executor::spawn(async move {
+                smol::Timer::after(LOCAL_PAUSE).await;
+                let _ = events.try_send(Event::TellLocal);
+            })
+            .detach();
+        }
+        let reason = match self.untold.contains_key(&reason) || self.untold.len() + 1 < REASONS_MAX
+        {
+            true => reason,
+            false => OTHER_REASONS.to_owned(),
+        };
+        let noted = self.untold.entry(reason.clone()).or_insert(LocalJobs {
+            reason,
+            jobs: 0,
+            file: Bytes::default(),
+        });
+        noted.jobs += 1;
+        noted.file = file_end(&file);
     }
 
     /// Passes on what a submitter says, as far as it is the submitter's to say: its requests are told by

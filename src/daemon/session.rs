@@ -15,6 +15,7 @@ use crate::id::{Digest, LeaseId, NodeId, RequestId, Time};
 use crate::message::{
     Deal, FromScheduler, Login, NodeState, Offer, REPORT_EVERY_MS, ToScheduler, Want,
 };
+use crate::news::LocalJobs;
 
 /// What the rest of the daemon says to the scheduler.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,6 +32,8 @@ pub enum LinkCommand {
     },
     /// The state of this node, now.
     State(NodeState),
+    /// Jobs ran here without a lease. Not kept for a scheduler that is not there.
+    LocalJobs(Vec<LocalJobs>),
 }
 
 /// What the rest of the daemon hears.
@@ -186,6 +189,11 @@ impl Session {
         match command {
             LinkCommand::Deal(deal) => self.deal(deal),
             LinkCommand::Toolchains { added, removed } => self.take_toolchains(added, removed),
+            LinkCommand::LocalJobs(jobs) => {
+                if matches!(self.phase, Phase::Up { .. }) {
+                    self.send(ToScheduler::LocalJobs(jobs));
+                }
+            }
             LinkCommand::State(state) => {
                 let differs = state != self.state;
                 self.state = state;
@@ -317,7 +325,13 @@ impl Session {
                 self.give_up(format!("the scheduler refuses this node: {why}"), now);
             }
             (Phase::Up { .. }, FromScheduler::Offer(offer)) => self.offer(offer),
-            (Phase::Up { .. }, FromScheduler::Alive | FromScheduler::Status(_)) => {}
+            (
+                Phase::Up { .. },
+                FromScheduler::Alive
+                | FromScheduler::Status(_)
+                | FromScheduler::Snapshot(_)
+                | FromScheduler::News { .. },
+            ) => {}
             (_, message) => {
                 log::debug!("out of order from the scheduler: {message:?}");
                 self.give_up("the scheduler makes no sense".into(), now);

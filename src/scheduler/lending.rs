@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use crate::id::{LeaseId, NodeId, RequestId, Time};
 use crate::message::{Deal, Failure, Grant, Home, Offer, Outcome, Size, Want};
+use crate::news::Ending;
 use crate::scheduler::fairness::Claimant;
 use crate::scheduler::lease::{Lease, Running};
 use crate::scheduler::policy::{self, Algorithm, Choice, Question};
@@ -42,6 +43,7 @@ impl Core {
             Deal::Want(want) => self.want(submitter, want, now),
             Deal::Withdraw(request) => {
                 self.queue.take(submitter, request);
+                self.chronicle.gone(submitter, request, Ending::Withdrawn);
                 Ok(false)
             }
             Deal::Began { request, lease } => {
@@ -92,8 +94,9 @@ impl Core {
             self.deny(submitter, request, why);
             return Ok(false);
         }
+        let file = want.file.clone();
         match self.queue.push(submitter, want, size.memory_mib) {
-            Ok(()) => {}
+            Ok(()) => self.chronicle.queued(submitter, request, &file, now),
             Err(Unqueued::Full) => {
                 let why = "too many requests of this node wait".into();
                 self.deny(submitter, request, why);
@@ -251,6 +254,9 @@ impl Core {
         let Some(lease) = self.leases.find_mut(id) else {
             return;
         };
+        let asked = (submitter, request);
+        self.chronicle
+            .started(asked, id, lease.node, &work.file, now);
         lease.running = Some(Running {
             request,
             work,
@@ -276,6 +282,7 @@ impl Core {
         let Some(Running { work, .. }) = job else {
             return;
         };
+        self.chronicle.ended(id, request, outcome);
         match outcome {
             Outcome::Done {
                 usage,
@@ -334,6 +341,7 @@ impl Core {
         let Some(lease) = self.leases.end(id) else {
             return;
         };
+        self.chronicle.lease_ended(id, may_run_on);
         self.roster.note(lease.submitter).held -= 1;
         self.roster.change(lease.node, |node| {
             if lease.kept {

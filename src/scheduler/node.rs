@@ -27,6 +27,8 @@ pub struct Node {
     pub slots: u32,
     /// Why it takes no remote jobs, if so.
     pub no_remote: Option<String>,
+    /// Whether somebody wants it to get no jobs of others.
+    pub is_blocked: bool,
     /// The toolchains in its store.
     pub toolchains: BTreeSet<Digest>,
     /// Its last report.
@@ -75,6 +77,7 @@ impl Node {
             platform: login.platform,
             slots: login.slots,
             no_remote: login.no_remote,
+            is_blocked: false,
             toolchains: login.toolchains.into_iter().collect(),
             state: NodeState::default(),
             heard: now,
@@ -106,7 +109,7 @@ impl Node {
 
     /// Whether it compiles for others at all.
     pub fn takes_jobs(&self) -> bool {
-        self.slots > 0 && self.address.port() != 0 && self.no_remote.is_none()
+        self.slots > 0 && self.address.port() != 0 && self.no_remote.is_none() && !self.is_blocked
     }
 
     /// Slots in use. A job that the node compiles for itself under a lease is also among the local jobs

@@ -38,6 +38,11 @@ const PEERS_MAX: usize = 4096;
 const OUTBOX_MAX: usize = 8192;
 /// The same while a status is among them, which is large.
 const OUTBOX_MAX_FOR_STATUS: usize = 2;
+/// News messages that wait to be sent to one watcher, at most; then news are left out and counted.
+const OUTBOX_MAX_FOR_NEWS: usize = 32;
+/// A watcher for whom so many messages in a row were left out has stopped reading. They are not
+/// fewer than one a second.
+const NEWS_LEFT_OUT_MAX: u32 = 300;
 /// Events that wait for the core, at most; then the readers wait.
 const INPUTS_MAX: usize = 1024;
 /// Bytes that are sent at once, about.
@@ -235,6 +240,8 @@ struct Peer {
     /// Its name, once it is a node.
     node: Option<String>,
     outbox: channel::Sender<FromScheduler>,
+    /// Messages of news that were left out since the last that was not, and the news in them.
+    left_out: (u32, u64),
     writer: Task<()>,
     /// Reads as long as it is held.
     _reader: Task<()>,
@@ -370,11 +377,14 @@ impl Dispatcher {
         let id = PeerId(self.peers_so_far);
         let (outbox, outgoing) = channel::bounded(OUTBOX_MAX);
         let is_node = matches!(first, ToScheduler::Login(_));
-        let patience = (!is_node).then_some(LOOKER_SILENCE);
+        // A watcher has nothing to say, and is noticed to be gone when it reads no news.
+        let is_watcher = first == ToScheduler::Watch;
+        let patience = (!is_node && !is_watcher).then_some(LOOKER_SILENCE);
         let peer = Peer {
             from,
             node: None,
             outbox,
+            left_out: (0, 0),
             writer: executor::spawn(write(id, sender, outgoing, self.inputs.clone())),
             _reader: executor::spawn(read(id, receiver, patience, self.inputs.clone())),
         };
@@ -406,17 +416,32 @@ impl Dispatcher {
         }
     }
 
-    fn send(&mut self, id: PeerId, message: FromScheduler) -> Result<(), &'static str> {
+    fn send(&mut self, id: PeerId, mut message: FromScheduler) -> Result<(), &'static str> {
         let Some(peer) = self.peers.get_mut(&id) else {
             // It was dropped by an action before this one.
             return Ok(());
         };
-        match &message {
+        match &mut message {
+            FromScheduler::News { news, .. } if peer.outbox.len() >= OUTBOX_MAX_FOR_NEWS => {
+                let (messages, left_out) = &mut peer.left_out;
+                *messages += 1;
+                *left_out += news.len() as u64;
+                return match *messages > NEWS_LEFT_OUT_MAX {
+                    true => Err("does not read its news"),
+                    false => Ok(()),
+                };
+            }
+            FromScheduler::News { skipped, .. } => {
+                *skipped = std::mem::take(&mut peer.left_out).1;
+            }
             FromScheduler::Welcome { name, .. } => {
                 log::info!("node {name} joined from {}", peer.from);
                 peer.node = Some(name.clone());
             }
             FromScheduler::Status(_) if peer.outbox.len() >= OUTBOX_MAX_FOR_STATUS => {
+                return Err("asks faster than it reads");
+            }
+            FromScheduler::Snapshot(_) if peer.outbox.len() >= OUTBOX_MAX_FOR_NEWS => {
                 return Err("asks faster than it reads");
             }
             _ => {}

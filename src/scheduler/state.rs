@@ -6,7 +6,7 @@
 //!
 //! This file has what concerns nodes and their connections; requests and leases are in [`super::lending`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -15,7 +15,9 @@ use crate::id::{NodeId, RequestId, Time};
 use crate::message::{
     FromScheduler, Login, NodeStatus, Offer, REPORT_EVERY_MS, Status, ToScheduler,
 };
+use crate::news::{Ending, NodePicture};
 use crate::scheduler::admission::{self, TOOLCHAINS_MAX};
+use crate::scheduler::chronicle::Chronicle;
 use crate::scheduler::fairness::Fairness;
 use crate::scheduler::lease::Leases;
 use crate::scheduler::node::Node;
@@ -99,6 +101,9 @@ pub struct Core {
     pub(super) queue: Queue,
     pub(super) speeds: Speeds,
     pub(super) fairness: Fairness,
+    pub(super) chronicle: Chronicle,
+    /// Names of nodes that get no jobs of others, also of those that are not here.
+    blocked: BTreeSet<String>,
     nodes_so_far: u32,
     pub(super) grants_so_far: u64,
     /// The state of the random numbers.
@@ -122,6 +127,8 @@ impl Core {
             queue: Queue::default(),
             speeds,
             fairness: Fairness::default(),
+            chronicle: Chronicle::default(),
+            blocked: BTreeSet::new(),
             nodes_so_far: 0,
             grants_so_far: 0,
             random: rules.seed,
@@ -149,12 +156,16 @@ impl Core {
         if places && !self.queue.is_content() {
             self.place(now);
         }
+        if self.chronicle.is_due(now) {
+            self.tell_watchers(now);
+        }
         std::mem::take(&mut self.actions)
     }
 
     /// When the next [`Event::Tick`] is due, if nothing else happens; it may change with every event.
     pub fn next_wake(&self) -> Option<Time> {
-        let all = [self.silence_at, self.retry_at, self.balance_at];
+        let news_at = self.chronicle.next_wake();
+        let all = [self.silence_at, self.retry_at, self.balance_at, news_at];
         all.into_iter().flatten().min()
     }
 
@@ -186,7 +197,9 @@ impl Core {
         let mut node = Node::new(peer, name.clone(), login, from, here, now);
         node.slowness = self.speeds.slowness(&name);
         node.measured = self.speeds.knows(&name);
+        node.is_blocked = self.blocked.contains(&name);
         self.roster.insert(id, node);
+        self.chronicle.came(id);
         self.peers.insert(peer, id);
         self.silence_at.get_or_insert(now.after(SILENCE));
         self.send(peer, FromScheduler::Welcome { node: id, name });
@@ -195,6 +208,7 @@ impl Core {
 
     fn leave(&mut self, peer: PeerId) -> bool {
         let Some(id) = self.peers.remove(&peer) else {
+            self.chronicle.unwatch(peer);
             return false;
         };
         self.queue.forget(id);
@@ -211,6 +225,7 @@ impl Core {
         for node in suspected {
             self.roster.note(node).suspicions.forget(id);
         }
+        self.chronicle.left(id);
         true
     }
 
@@ -220,14 +235,20 @@ impl Core {
             self.send(peer, FromScheduler::Status(status));
             return false;
         }
+        if message == ToScheduler::Watch {
+            return self.watch(peer, now);
+        }
+        if let Err(nonsense) = admission::message(&message) {
+            return self.close(peer, nonsense.to_string());
+        }
+        if let ToScheduler::Block { node, is_blocked } = message {
+            return self.block(&node, is_blocked);
+        }
         let Some(&id) = self.peers.get(&peer) else {
             self.actions
                 .push(Action::Close(peer, "speaks without a login".into()));
             return false;
         };
-        if let Err(nonsense) = admission::message(&message) {
-            return self.close(peer, nonsense.to_string());
-        }
         self.roster.note(id).heard = now;
         match message {
             ToScheduler::State(state) => {
@@ -236,6 +257,7 @@ impl Core {
                     node.report(state);
                     node.free() > free
                 });
+                self.chronicle.changed(id);
                 self.send(peer, FromScheduler::Alive);
                 self.reclaim(id);
                 more_is_free
@@ -258,7 +280,11 @@ impl Core {
                 Err(why) => self.close(peer, why),
             },
             ToScheduler::Login(_) => self.close(peer, "logs in twice".into()),
-            ToScheduler::Status => false,
+            ToScheduler::LocalJobs(jobs) => {
+                self.chronicle.local(id, jobs);
+                false
+            }
+            ToScheduler::Status | ToScheduler::Watch | ToScheduler::Block { .. } => false,
         }
     }
 
@@ -329,16 +355,7 @@ impl Core {
     }
 
     fn status(&self) -> Status {
-        let all = || self.roster.iter().map(|(_, node)| node);
-        let known: Vec<f64> = all()
-            .filter(|node| node.measured)
-            .map(|node| 1.0 / node.slowness)
-            .collect();
-        let mean = known.iter().sum::<f64>() / known.len().max(1) as f64;
-        let speed_percent = |node: &Node| match node.measured {
-            true => (100.0 / node.slowness / mean).round() as u32,
-            false => 0,
-        };
+        let mean = self.mean_speed();
         let mut running: BTreeMap<NodeId, u32> = BTreeMap::new();
         for (_, lease) in self.leases.iter() {
             *running.entry(lease.node).or_default() += u32::from(lease.running.is_some());
@@ -354,7 +371,7 @@ impl Core {
                 running: running.get(&id).copied().unwrap_or_default(),
                 local_jobs: node.state.local_jobs,
                 jobs_done: node.jobs_done,
-                speed_percent: speed_percent(node),
+                speed_percent: speed_percent(node, mean),
                 no_remote: node.no_remote.clone(),
                 load_milli: node.state.load_milli,
             })
@@ -364,6 +381,81 @@ impl Core {
             nodes,
             waiting: self.queue.len() as u32,
         }
+    }
+
+    // Who watches.
+
+    /// Blocks or unblocks the nodes that are called so. Tells whether a waiting request may now be
+    /// answered.
+    fn block(&mut self, spelling: &str, is_blocked: bool) -> bool {
+        if !is_blocked {
+            // It may have left meanwhile.
+            self.blocked.remove(spelling);
+        }
+        for id in self.roster.called(spelling) {
+            let name = self.roster.node(id).name.clone();
+            match is_blocked {
+                true if self.blocked.len() < NODES_MAX => self.blocked.insert(name),
+                true => false,
+                false => self.blocked.remove(&name),
+            };
+            self.roster.change(id, |node| node.is_blocked = is_blocked);
+            self.chronicle.came(id);
+        }
+        true
+    }
+
+    fn watch(&mut self, peer: PeerId, now: Time) -> bool {
+        // A snapshot has in it what the others have still to hear.
+        self.tell_watchers(now);
+        if !self.chronicle.watch(peer, now) {
+            return self.refuse(peer, "there are too many watchers already".into());
+        }
+        let mean = self.mean_speed();
+        let nodes = self.roster.iter();
+        let nodes = nodes.filter_map(|(id, _)| self.picture(id, mean)).collect();
+        let netname = &self.rules.netname;
+        let snapshot = self.chronicle.snapshot(netname, nodes, now);
+        self.send(peer, FromScheduler::Snapshot(snapshot));
+        false
+    }
+
+    fn tell_watchers(&mut self, now: Time) {
+        let mut chronicle = std::mem::take(&mut self.chronicle);
+        let mean = self.mean_speed();
+        for (peer, news) in chronicle.flush(|id| self.picture(id, mean), now) {
+            self.send(peer, news);
+        }
+        self.chronicle = chronicle;
+    }
+
+    fn picture(&self, id: NodeId, mean_speed: f64) -> Option<NodePicture> {
+        let node = self.roster.find(id)?;
+        Some(NodePicture {
+            node: id,
+            name: node.name.clone(),
+            address: node.address.to_string(),
+            platform: node.platform.clone(),
+            slots: node.slots,
+            no_remote: node.no_remote.clone(),
+            is_blocked: node.is_blocked,
+            speed_percent: speed_percent(node, mean_speed),
+            local_jobs: node.state.local_jobs,
+            load_milli: node.state.load_milli,
+            memory_mib: node.state.memory_mib,
+            jobs_done: node.jobs_done,
+        })
+    }
+
+    /// The mean of the learned speeds, as the inverse of slowness.
+    fn mean_speed(&self) -> f64 {
+        let known: Vec<f64> = self
+            .roster
+            .iter()
+            .filter(|(_, node)| node.measured)
+            .map(|(_, node)| 1.0 / node.slowness)
+            .collect();
+        known.iter().sum::<f64>() / known.len().max(1) as f64
     }
 
     // What is to be done.
@@ -377,6 +469,8 @@ impl Core {
     }
 
     pub(super) fn deny(&mut self, submitter: NodeId, request: RequestId, why: String) {
+        let ending = Ending::Denied(why.clone());
+        self.chronicle.gone(submitter, request, ending);
         self.offer(submitter, Offer::Deny { request, why });
     }
 
@@ -393,5 +487,13 @@ impl Core {
     fn close(&mut self, peer: PeerId, why: String) -> bool {
         self.actions.push(Action::Close(peer, why));
         self.leave(peer)
+    }
+}
+
+/// A node's speed in per cent of the mean; 0 when it is not known.
+fn speed_percent(node: &Node, mean: f64) -> u32 {
+    match node.measured {
+        true => (100.0 / node.slowness / mean).round() as u32,
+        false => 0,
     }
 }

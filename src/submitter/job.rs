@@ -155,6 +155,10 @@ impl Submitter {
         };
         if let Some((word, sentence)) = &report.reason {
             log::info!("{} is compiled locally: {word}: {sentence}", report.file);
+            // The scheduler knows of a job under a lease.
+            if lease.is_none() {
+                self.placement.note_local(word, &report.file);
+            }
         }
         let slot = async { Some(self.placement.local_slot().await) }
             .or(async {

@@ -14,7 +14,7 @@ use smol::channel::{self, Receiver, Sender};
 use smol::future::FutureExt;
 
 use super::holdings::{Action, Event, Holdings};
-use crate::id::{LeaseId, RequestId, Time};
+use crate::id::{Bytes, LeaseId, RequestId, Time};
 use crate::message::{FromNode, Grant, Home, Outcome, ToNode, Want};
 
 /// The submitter's line to its node.
@@ -132,6 +132,13 @@ impl Placement {
             slot.request = None;
         }
         slot
+    }
+
+    /// Tells the node that a job runs here without a lease, and why.
+    pub fn note_local(&self, reason: &str, file: &Bytes) {
+        let (reason, file) = (reason.to_owned(), file.clone());
+        // As in `act`: it is closed only when the node is gone.
+        let _ = self.to_node.try_send(ToNode::Local { reason, file });
     }
 
     /// The slot goes to who asked for it, or back.
