@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use ice::executor::block_on;
 use ice::id::{AbsPath, Bytes, Digest};
 use ice::message::{Entry, EntryKind, Mtime};
 use ice::sandbox::{Ended, Launch, Limits, Rung, Starter, Zygote, ZygoteSpec};
@@ -17,7 +18,6 @@ use nix::fcntl::{OFlag, openat};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::stat::{Mode, mkdirat};
 use nix::sys::time::TimeValLike;
-use smol::future::block_on;
 
 const JOBS: u32 = 300;
 

@@ -92,6 +92,8 @@ impl Cluster {
         };
         for node in 1..=nodes.max(SUBMITTERS) {
             let login = Login {
+                seen: Default::default(),
+                state: Default::default(),
                 name: format!("n{node}"),
                 netname: "BENCH".into(),
                 platform: "x86_64".into(),

@@ -3,6 +3,7 @@
 //! Options, environment and defaults meet in `cli::resolve`; here are the results, and the rules
 //! for defaults and sizes, from arguments alone.
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use crate::scheduler::policy::Algorithm;
@@ -57,6 +58,16 @@ pub struct SchedulerConfig {
     pub algorithm: Algorithm,
     /// Where what is learned of nodes and jobs is kept; none to forget it.
     pub memory: Option<PathBuf>,
+    /// The interface to take connections on; none for all.
+    pub interface: Option<String>,
+    /// Other schedulers of the cluster, each as `HOST` or `HOST:PORT`.
+    pub others: Vec<String>,
+    /// Whether it serves whoever connects, even when another scheduler is the master.
+    pub persistent: bool,
+    /// Where the text control listens.
+    pub control: IpAddr,
+    /// Whether there is no other scheduler and nobody looks for this one.
+    pub alone: bool,
     /// Which cluster.
     pub cluster: ClusterConfig,
     /// How the process is run.
@@ -68,8 +79,8 @@ pub struct SchedulerConfig {
 pub struct DaemonConfig {
     /// Compiles at a time; 0 only submits; none for as many as there are processors.
     pub max_jobs: Option<u32>,
-    /// The scheduler as `HOST` or `HOST:PORT`; none to look for it in the network.
-    pub scheduler: Option<String>,
+    /// The schedulers, each as `HOST` or `HOST:PORT`; none to look for them in the network.
+    pub schedulers: Vec<String>,
     /// The node's name; none for the machine's.
     pub name: Option<String>,
     /// TCP port for jobs.
@@ -85,6 +96,8 @@ pub struct DaemonConfig {
     /// Whether this machine's own jobs go through its worker and sandbox too: so that the private
     /// cluster of `ice run` is a whole one.
     pub loopback: bool,
+    /// Whether each job's tree is compared with what the job declared.
+    pub verify_trees: bool,
     /// What becomes of a compile whose headers can't be told.
     pub declined: Declined,
     /// Niceness of the compiles for others, 0 to 19.
@@ -102,8 +115,8 @@ pub struct DaemonConfig {
 /// What `ice status` is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StatusConfig {
-    /// The scheduler as `HOST` or `HOST:PORT`; none to look for it in the network.
-    pub scheduler: Option<String>,
+    /// The schedulers, each as `HOST` or `HOST:PORT`; none to look for them in the network.
+    pub schedulers: Vec<String>,
     /// Whether to print JSON.
     pub json: bool,
     /// Which cluster.
@@ -113,8 +126,8 @@ pub struct StatusConfig {
 /// What `ice monitor` is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MonitorConfig {
-    /// The scheduler as `HOST` or `HOST:PORT`; none to look for it in the network.
-    pub scheduler: Option<String>,
+    /// The schedulers, each as `HOST` or `HOST:PORT`; none to look for them in the network.
+    pub schedulers: Vec<String>,
     /// What is watched.
     pub watched: Watched,
     /// Whether to print a picture and end.
@@ -203,6 +216,8 @@ pub struct Places {
     pub config_home: Option<PathBuf>,
     /// `XDG_RUNTIME_DIR`.
     pub runtime_dir: Option<PathBuf>,
+    /// `XDG_STATE_HOME`.
+    pub state_home: Option<PathBuf>,
 }
 
 impl Places {
@@ -261,6 +276,20 @@ impl Places {
             .flatten();
         let user = user.map(|directory| directory.join("ice/ice.toml"));
         [Some(system), user].into_iter().flatten().collect()
+    }
+
+    /// Where the process that serves this word logs when it is in the background and was told nothing else.
+    pub fn log_file(&self, word: &str) -> Result<PathBuf, ConfigError> {
+        let file = format!("{word}.log");
+        if self.is_root {
+            return Ok(Path::new("/var/log/ice").join(file));
+        }
+        self.below(&self.state_home, ".local/state")
+            .map(|directory| directory.join("ice").join(file))
+            .ok_or(ConfigError::NoHome {
+                what: "log",
+                option: "--log-file",
+            })
     }
 
     fn below(&self, named: &Option<PathBuf>, in_home: &str) -> Option<PathBuf> {
@@ -329,6 +358,7 @@ mod tests {
             cache_home: named.map(PathBuf::from),
             config_home: named.map(PathBuf::from),
             runtime_dir: named.map(PathBuf::from),
+            state_home: named.map(PathBuf::from),
         };
         let root = Places {
             is_root: true,

@@ -19,12 +19,13 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use smol::future::FutureExt;
 use smol::io::{AsyncReadExt, AsyncWriteExt};
-use smol::{Async, Timer};
 use snow::StatelessTransportState;
 
+use crate::account::{self, Phase};
 use crate::frame::{self, Decoder, FrameError};
 use crate::key::{Credentials, Fingerprint};
 use crate::message::{MESSAGE_BYTES_MAX, PROTOCOL};
+use crate::reactor::{Async, Timer};
 
 const MAGIC: [u8; 4] = *b"ICE\0";
 const PREAMBLE_BYTES: usize = 11;
@@ -223,6 +224,10 @@ impl Sender {
 
     /// Sends what is prepared.
     pub async fn flush(&mut self) -> Result<(), ConnectionError> {
+        account::during_turns(Phase::Wire, self.flush_all()).await
+    }
+
+    async fn flush_all(&mut self) -> Result<(), ConnectionError> {
         self.record.clear();
         for piece in self.plain.chunks(PLAIN_BYTES_MAX) {
             let start = self.record.len();
@@ -240,6 +245,7 @@ impl Sender {
             self.plain = Vec::new();
         }
         (&*self.stream).write_all(&self.record).await?;
+        account::sent(self.record.len());
         if self.record.capacity() > 4 * RECORD_BYTES_MAX {
             self.record = Vec::new();
         }
@@ -261,6 +267,10 @@ impl Receiver {
     /// The next message; none when the other end closed the connection between two messages.
     /// Dropping the future loses nothing: the next call goes on.
     pub async fn receive<T: DeserializeOwned>(&mut self) -> Result<Option<T>, ConnectionError> {
+        account::during_turns(Phase::Wire, self.receive_next()).await
+    }
+
+    async fn receive_next<T: DeserializeOwned>(&mut self) -> Result<Option<T>, ConnectionError> {
         loop {
             if let Some(message) = self.decoder.take()? {
                 return Ok(Some(message));
@@ -276,6 +286,7 @@ impl Receiver {
                 length: start,
             };
             let count = read_into(&self.stream, guard, start).await?;
+            account::received(count);
             if count == 0 {
                 let cut = !self.raw.is_empty() || self.decoder.is_mid_message();
                 return if cut {
@@ -441,7 +452,7 @@ mod tests {
         Result<Connection, ConnectionError>,
         Result<Connection, ConnectionError>,
     ) {
-        smol::block_on(async {
+        crate::executor::block_on(async {
             let listener = Async::<TcpListener>::bind(([127, 0, 0, 1], 0)).unwrap();
             let address = listener.get_ref().local_addr().unwrap();
             let limit = Duration::from_secs(10);
@@ -468,7 +479,7 @@ mod tests {
                 200_000,
                 1_000_000,
             ];
-            smol::block_on(async {
+            crate::executor::block_on(async {
                 let send = async {
                     for size in sizes {
                         sender.send(&"x".repeat(size)).await.unwrap();
@@ -505,7 +516,7 @@ mod tests {
         let (a, b) = pair(&credentials, &credentials);
         let (mut sender, _keep) = a.unwrap().split();
         let (_sender, mut receiver) = b.unwrap().split();
-        smol::block_on(async {
+        crate::executor::block_on(async {
             for round in 0..50u32 {
                 // Polled once and dropped, before and while data arrives.
                 let _ = smol::future::poll_once(receiver.receive::<Vec<u32>>()).await;
@@ -522,7 +533,7 @@ mod tests {
 
     #[test]
     fn garbage_is_refused() {
-        smol::block_on(async {
+        crate::executor::block_on(async {
             let listener = Async::<TcpListener>::bind(([127, 0, 0, 1], 0)).unwrap();
             let address = listener.get_ref().local_addr().unwrap();
             for bytes in [

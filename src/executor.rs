@@ -5,20 +5,17 @@
 //! notice it and another to act on it, and these switches were more than half of what a small job
 //! cost the daemons.
 
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
-use std::pin::Pin;
-use std::sync::{Mutex, MutexGuard};
-use std::task::{Context, Poll, Waker};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use smol::{Executor, Task, Timer};
+use smol::{Executor, Task};
+
+use crate::reactor::{self, Timer};
 
 static EXECUTOR: Executor<'static> = Executor::new();
 
 /// Runs `main` to its end, and every spawned task meanwhile.
 pub fn block_on<T>(main: impl Future<Output = T>) -> T {
-    smol::block_on(EXECUTOR.run(main))
+    reactor::block_on(EXECUTOR.run(main))
 }
 
 /// Starts a task, which advances as long as some thread is in [`block_on`].
@@ -26,93 +23,9 @@ pub fn spawn<T: Send + 'static>(task: impl Future<Output = T> + Send + 'static) 
     EXECUTOR.spawn(task)
 }
 
-/// How exact [`late`] is. A timer of its own for each wait would cost a system call to set, one to
-/// wake whoever waits for sockets, and one to hear of it.
-const TICK: Duration = Duration::from_millis(100);
-
-/// Whoever waits for being late, by when that is.
-static WAITING: Mutex<Waiting> = Mutex::new(Waiting {
-    wakers: BTreeMap::new(),
-    next: 0,
-    is_ticking: false,
-});
-
-struct Waiting {
-    wakers: BTreeMap<(Instant, u64), Waker>,
-    /// Tells those apart who wait until the same instant.
-    next: u64,
-    /// Whether the clock runs. It stops when nobody waits.
-    is_ticking: bool,
-}
-
-fn waiting() -> MutexGuard<'static, Waiting> {
-    WAITING.lock().expect("no holder of this lock panics")
-}
-
-/// Completes when `patience` is over, up to a tick later: for peers that fall silent, where most
-/// waits end long before. It needs a thread in [`block_on`].
-pub fn late(patience: Duration) -> Late {
-    Late {
-        deadline: Instant::now() + patience,
-        number: None,
-    }
-}
-
-/// See [`late`].
-#[derive(Debug)]
-pub struct Late {
-    deadline: Instant,
-    number: Option<u64>,
-}
-
-impl Future for Late {
-    type Output = ();
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        if Instant::now() >= self.deadline {
-            return Poll::Ready(());
-        }
-        let mut waiting = waiting();
-        let number = *self.number.get_or_insert_with(|| {
-            waiting.next += 1;
-            waiting.next
-        });
-        match waiting.wakers.entry((self.deadline, number)) {
-            Entry::Occupied(mut known) => known.get_mut().clone_from(context.waker()),
-            Entry::Vacant(new) => {
-                new.insert(context.waker().clone());
-            }
-        }
-        if !std::mem::replace(&mut waiting.is_ticking, true) {
-            spawn(tick()).detach();
-        }
-        Poll::Pending
-    }
-}
-
-impl Drop for Late {
-    fn drop(&mut self) {
-        if let Some(number) = self.number {
-            waiting().wakers.remove(&(self.deadline, number));
-        }
-    }
-}
-
-async fn tick() {
-    loop {
-        Timer::after(TICK).await;
-        let now = Instant::now();
-        let mut waiting = waiting();
-        let later = waiting.wakers.split_off(&(now, u64::MAX));
-        let due = std::mem::replace(&mut waiting.wakers, later);
-        waiting.is_ticking = !waiting.wakers.is_empty();
-        let is_over = !waiting.is_ticking;
-        drop(waiting);
-        due.into_values().for_each(Waker::wake);
-        if is_over {
-            return;
-        }
-    }
+/// Completes when `patience` is over: for peers that fall silent, where most waits end long before.
+pub fn late(patience: Duration) -> Timer {
+    Timer::after(patience)
 }
 
 #[cfg(test)]
@@ -129,7 +42,7 @@ mod tests {
                 "late"
             };
             assert_eq!(soon.or(smol::future::pending()).await, "late");
-            // Many at once, of whom one is dropped, and the clock starts again after it has stopped.
+            // Many at once, of whom one is dropped.
             for _ in 0..3 {
                 drop(late(Duration::from_millis(10)));
                 let waits = (0..20).map(|number| spawn(late(Duration::from_millis(number))));

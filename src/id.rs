@@ -74,6 +74,10 @@ number!(
     LeaseId(u64)
 );
 number!(
+    /// A scheduler's process; it draws the number at random when it starts.
+    SchedulerId(u64)
+);
+number!(
     /// A submitter's request for a lease; the submitter chooses it, unique on its connection.
     RequestId(u64)
 );
@@ -103,6 +107,42 @@ number!(
     /// A job; its submitter chooses it, unique in the submitter's process.
     JobId(u64)
 );
+
+/// How long a scheduler's word holds: from its election until the next one. A later term is greater, and a
+/// lease of an earlier one is worth nothing where a later one is known.
+///
+/// The upper 20 bits count elections. The others are the time at which the scheduler started, turned
+/// around, so that of two that were elected without knowing of each other the older one's term is greater.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+pub struct Term(pub u64);
+
+impl Term {
+    const START_BITS: u32 = 44;
+    const START_MAX: u64 = (1 << Self::START_BITS) - 1;
+
+    /// The term of a scheduler that started at `started_ms`, in milliseconds since 1970, and follows on this
+    /// one; always greater. After a million elections, which is a year of one every half minute,
+    /// the count stands still and nothing is greater any more.
+    #[must_use]
+    pub fn next(self, started_ms: u64) -> Self {
+        let round = (self.round() + 1).min(u64::MAX >> Self::START_BITS);
+        let age = Self::START_MAX - started_ms.min(Self::START_MAX);
+        Self(round << Self::START_BITS | age)
+    }
+
+    /// How many elections there were.
+    pub fn round(self) -> u64 {
+        self.0 >> Self::START_BITS
+    }
+}
+
+impl fmt::Display for Term {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.round().fmt(f)
+    }
+}
 
 /// Bytes that the operating system calls text: an argument, a variable, a path as it was spelled.
 #[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -74,6 +74,7 @@
 //!   links: see [`worker::tree`].
 //! - **A lease is for one slot and one job** in this version.
 
+pub mod account;
 pub mod args;
 pub mod cli;
 pub mod client;
@@ -93,6 +94,7 @@ pub mod message;
 pub mod monitor;
 pub mod names;
 pub mod news;
+pub mod reactor;
 pub mod sandbox;
 pub mod scheduler;
 pub mod signal;
@@ -100,4 +102,5 @@ pub mod status;
 pub mod submitter;
 pub mod sys;
 pub mod toolchain;
+pub mod whereabouts;
 pub mod worker;

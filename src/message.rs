@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{AbsPath, Bytes, Digest, JobId, LeaseId, NodeId, RequestId};
+use crate::id::{AbsPath, Bytes, Digest, JobId, LeaseId, NodeId, RequestId, SchedulerId, Term};
 use crate::news::{LocalJobs, News, Snapshot};
 
 /// The version of all that follows. Both ends of a connection must have the same.
@@ -200,6 +200,8 @@ pub struct JobSpec {
     pub job: JobId,
     /// The lease under which it runs.
     pub lease: LeaseId,
+    /// The term in which that was granted.
+    pub term: Term,
     /// Whose job it is: a random number that a submitter draws when it starts and tells nobody but
     /// its workers. Trees are never shared between two submitters, and none can pose as another.
     pub tenant: [u8; 16],
@@ -370,6 +372,8 @@ pub enum Failure {
     Cancelled,
     /// The job's description makes no sense.
     Invalid,
+    /// The lease is of a scheduler that has been followed by another since.
+    Outdated,
     /// Anything else: the sandbox did not start, an I/O error.
     Internal,
 }
@@ -386,6 +390,14 @@ pub enum ToScheduler {
     State(NodeState),
     /// A submitter of this node speaks of slots.
     Deal(Deal),
+    /// From now on the node has so many slots, and takes remote jobs or not, for this reason: as in its
+    /// login. What runs goes on.
+    Capacity {
+        /// As [`Login::slots`].
+        slots: u32,
+        /// As [`Login::no_remote`].
+        no_remote: Option<String>,
+    },
     /// These toolchains are in the node's store now, and these no longer.
     Toolchains {
         /// New ones.
@@ -431,6 +443,10 @@ pub struct Login {
     pub no_remote: Option<String>,
     /// The toolchains in its store.
     pub toolchains: Vec<Digest>,
+    /// What runs and waits there now: a scheduler that takes over lends nothing that is in use.
+    pub state: NodeState,
+    /// The latest term that it has known; a scheduler of an earlier one is not the master any more.
+    pub seen: Term,
 }
 
 /// What changes on a node all the time.
@@ -587,9 +603,17 @@ pub enum FromScheduler {
         node: NodeId,
         /// Its name here.
         name: String,
+        /// The scheduler's term.
+        term: Term,
     },
     /// The login is refused, and why; the connection ends.
     Refused(String),
+    /// This scheduler stands by, and the master is there; the connection ends. Also the answer to
+    /// [`ToScheduler::Status`].
+    Elsewhere(SocketAddr),
+    /// The schedulers that stand by, those first that would follow first: after the welcome, and when they
+    /// change. The address of one beside the master may be a loopback address.
+    Standbys(Vec<SocketAddr>),
     /// A submitter of this node is told of slots.
     Offer(Offer),
     /// Answer to [`ToScheduler::State`].
@@ -625,6 +649,8 @@ pub struct Grant {
     pub name: String,
     /// Where the node takes jobs.
     pub address: SocketAddr,
+    /// The term of the scheduler that grants it. A worker that knows a later one refuses it.
+    pub term: Term,
     /// Whether it is room on the submitter's own machine, for local compiles.
     pub home: Home,
     /// Whether it is for one job only, and goes back after it.
@@ -678,6 +704,57 @@ pub struct NodeStatus {
     pub no_remote: Option<String>,
     /// One-minute load average, times 1000.
     pub load_milli: u32,
+}
+
+// ---------------------------------------------------------------------------------------------
+// Between schedulers, and from who looks for one: datagrams, see [`crate::discover`]
+
+/// What is asked and answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Datagram {
+    /// Which schedulers are there?
+    Question {
+        /// To be repeated in the answer.
+        nonce: Nonce,
+        /// What the one who asks is, if it is a scheduler. Anybody may have recorded it.
+        asker: Option<Claim>,
+    },
+    /// This one is.
+    Answer {
+        /// The question's.
+        nonce: Nonce,
+        /// What it is.
+        claim: Claim,
+    },
+}
+
+/// Makes an answer belong to its question.
+pub type Nonce = [u8; 16];
+
+/// What a scheduler says of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claim {
+    /// Who it is.
+    pub id: SchedulerId,
+    /// When it started, in milliseconds since 1970 by its own clock.
+    pub started_ms: u64,
+    /// The latest term that it knows; when it is the master, its own.
+    pub term: Term,
+    /// What it is.
+    pub office: Office,
+    /// Where it takes TCP connections.
+    pub port: u16,
+}
+
+/// What a scheduler is among the schedulers of its cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Office {
+    /// It does not know yet who the master is, or no longer.
+    Looking,
+    /// It knows the master, and waits for its end.
+    Standby,
+    /// It places the jobs.
+    Master,
 }
 
 // ---------------------------------------------------------------------------------------------

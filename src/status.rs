@@ -3,41 +3,48 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use smol::Timer;
+use crate::reactor::Timer;
 use smol::future::FutureExt;
 
 use crate::connection::{Connection, ConnectionError};
 use crate::key::Credentials;
 use crate::message::{FromScheduler, NodeStatus, Status, ToScheduler};
+use crate::whereabouts;
 
 /// How long connecting may take, and then the answer.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Schedulers that stand by may be asked in turn, at most so many; one names the master, so two are enough but when it
+/// has just changed.
+const HOPS_MAX: usize = 8;
+
 /// Why there is no picture.
 #[derive(Debug, thiserror::Error)]
-#[error("ask the scheduler at {address}: {cause}")]
-pub struct StatusError {
-    address: SocketAddr,
-    cause: Cause,
+pub enum StatusError {
+    /// None of the schedulers can be reached; a sentence.
+    #[error("{0}")]
+    Unreachable(String),
+    /// The connection broke.
+    #[error("ask the scheduler at {0}: {1}")]
+    Connection(SocketAddr, ConnectionError),
+    /// It did not answer.
+    #[error("ask the scheduler at {0}: it ended the connection")]
+    Ended(SocketAddr),
+    /// It does not do what is asked.
+    #[error("ask the scheduler at {0}: it answers something else")]
+    Other(SocketAddr),
+    /// The schedulers send us in circles.
+    #[error("ask the scheduler at {0}: there is no master, after {HOPS_MAX} schedulers were asked")]
+    NoMaster(SocketAddr),
 }
 
-#[derive(Debug, thiserror::Error)]
-enum Cause {
-    #[error(transparent)]
-    Connection(#[from] ConnectionError),
-    #[error("it ended the connection")]
-    Ended,
-    #[error("it answers something else")]
-    Other,
-}
-
-/// The cluster of the scheduler at `address`, as lines of text or as JSON; ends with a newline.
+/// The cluster of a scheduler at one of these addresses, as lines of text or as JSON; ends with a newline.
 pub async fn status(
-    address: SocketAddr,
+    addresses: &[SocketAddr],
     credentials: &Credentials,
     json: bool,
 ) -> Result<String, StatusError> {
-    let status = fetch(address, credentials).await?;
+    let status = fetch(addresses, credentials).await?;
     Ok(match json {
         true => as_json(&status),
         false => as_text(&status),
@@ -45,23 +52,48 @@ pub async fn status(
 }
 
 /// The same, unworded.
-pub async fn fetch(address: SocketAddr, credentials: &Credentials) -> Result<Status, StatusError> {
-    let answer = async {
-        let connection = Connection::connect(address, credentials, TIMEOUT).await?;
-        let (mut sender, mut receiver) = connection.split();
-        sender.send(&ToScheduler::Status).await?;
-        match receiver.receive().await? {
-            Some(FromScheduler::Status(status)) => Ok(status),
-            Some(_) => Err(Cause::Other),
-            None => Err(Cause::Ended),
+pub async fn fetch(
+    addresses: &[SocketAddr],
+    credentials: &Credentials,
+) -> Result<Status, StatusError> {
+    let mut addresses = addresses.to_vec();
+    let mut hop = 0;
+    loop {
+        hop += 1;
+        let connection = whereabouts::reach_within(&addresses, credentials, TIMEOUT).await;
+        let connection = connection.map_err(StatusError::Unreachable)?;
+        let at = connection.peer();
+        match ask(connection).await? {
+            FromScheduler::Status(status) => return Ok(status),
+            FromScheduler::Elsewhere(_) if hop >= HOPS_MAX => {
+                return Err(StatusError::NoMaster(at));
+            }
+            FromScheduler::Elsewhere(mut master) => {
+                if master.ip().to_canonical().is_loopback() {
+                    // It is on the same machine as the one that says so.
+                    master.set_ip(at.ip());
+                }
+                addresses = vec![master];
+            }
+            _ => return Err(StatusError::Other(at)),
         }
+    }
+}
+
+async fn ask(connection: Connection) -> Result<FromScheduler, StatusError> {
+    let at = connection.peer();
+    let broken = |error| StatusError::Connection(at, error);
+    let (mut sender, mut receiver) = connection.split();
+    let answer = async {
+        sender.send(&ToScheduler::Status).await.map_err(broken)?;
+        let answer = receiver.receive().await.map_err(broken)?;
+        answer.ok_or(StatusError::Ended(at))
     };
     let late = async {
-        Timer::after(2 * TIMEOUT).await;
-        Err(Cause::Connection(ConnectionError::Timeout(2 * TIMEOUT)))
+        Timer::after(TIMEOUT).await;
+        Err(broken(ConnectionError::Timeout(TIMEOUT)))
     };
-    let answer: Result<Status, Cause> = answer.or(late).await;
-    answer.map_err(|cause| StatusError { address, cause })
+    answer.or(late).await
 }
 
 /// A summary line, then a line for each node in aligned columns.

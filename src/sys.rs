@@ -10,12 +10,14 @@ use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::Command;
 
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::signal::{SigHandler, Signal, signal};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
+use nix::sys::statfs::statfs;
 use nix::unistd::{Gid, Uid};
 
 use crate::message::Terminal;
@@ -129,6 +131,23 @@ pub fn restrict_mount(mount: BorrowedFd<'_>, read_only: bool, devices: bool) -> 
     .map(drop)
 }
 
+/// What a process needs before its first line: the standard descriptors are open, so that nothing
+/// else takes their place, and a write to a reader who has gone is an error.
+pub fn prepare_process() {
+    for descriptor in 0..=2 {
+        // SAFETY: reading a descriptor's flags touches no memory.
+        let flags = unsafe { libc::fcntl(descriptor, libc::F_GETFD) };
+        if flags == -1 {
+            // The lowest free one is this one. It stays open, also for programs that are executed.
+            // SAFETY: the path is a C string.
+            unsafe { libc::open(c"/dev/null".as_ptr(), libc::O_RDWR) };
+        }
+    }
+    // SAFETY: ignoring a signal runs no code of ours.
+    let ignored = unsafe { signal(Signal::SIGPIPE, SigHandler::SigIgn) };
+    ignored.expect("SIGPIPE can be ignored");
+}
+
 /// The niceness of this process; 0 when the kernel does not tell.
 pub fn niceness() -> i8 {
     Errno::clear();
@@ -202,6 +221,41 @@ pub fn interface_address(name: &str) -> io::Result<IpAddr> {
     addresses
         .next()
         .ok_or_else(|| io::Error::other("there is no such interface, or it has no address"))
+}
+
+/// Where the files of a file system are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FileSystem {
+    /// On this machine, and nothing changes behind the kernel's back.
+    Local,
+    /// On this machine, in layers: a file may get another inode.
+    Layered,
+    /// On another machine, in some program's hands, or not known.
+    Other,
+}
+
+/// The file system that `path` lies on.
+pub fn file_system(path: &Path) -> FileSystem {
+    // ext2 to ext4, xfs, btrfs, tmpfs, f2fs, bcachefs, zfs, jfs, ramfs
+    const LOCAL: [i64; 9] = [
+        0xef53,
+        0x5846_5342,
+        0x9123_683e,
+        0x0102_1994,
+        0xf2f5_2010,
+        0xca45_1a4e,
+        0x2fc1_2fc1,
+        0x3153_464a,
+        0x8584_58f6,
+    ];
+    const OVERLAY: i64 = 0x794c_7630;
+    // A type with its highest bit set arrives with a sign.
+    let number = statfs(path).map(|found| found.filesystem_type().0 & 0xffff_ffff);
+    match number {
+        Ok(number) if LOCAL.contains(&number) => FileSystem::Local,
+        Ok(OVERLAY) => FileSystem::Layered,
+        Ok(_) | Err(_) => FileSystem::Other,
+    }
 }
 
 /// The machine's memory in bytes.

@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use ice::frame;
-use ice::id::{AbsPath, Bytes, Digest, JobId, LeaseId, NodeId, RequestId};
+use ice::id::{AbsPath, Bytes, Digest, JobId, LeaseId, NodeId, RequestId, SchedulerId, Term};
 use ice::message::*;
 use ice::news::*;
 use serde::Serialize;
@@ -182,6 +182,7 @@ fn messages() -> Vec<String> {
     let job = JobSpec {
         job: JobId(1),
         lease: LeaseId(2),
+        term: Term(3),
         tenant: [9; 16],
         toolchain: Digest([8; 32]),
         program: path("/usr/bin/gcc"),
@@ -220,6 +221,7 @@ fn messages() -> Vec<String> {
         node: NodeId(7),
         name: "w".to_owned(),
         address: SocketAddr::from(([10, 0, 0, 1], 10245)),
+        term: Term(3),
         home: Home::Overflow,
         once: true,
         slowness_milli: 900,
@@ -233,6 +235,8 @@ fn messages() -> Vec<String> {
         slots: 4,
         no_remote: Some("why".to_owned()),
         toolchains: vec![Digest([8; 32])],
+        state: NodeState::default(),
+        seen: Term::default(),
     };
     let state = NodeState {
         local_jobs: 1,
@@ -378,6 +382,13 @@ fn messages() -> Vec<String> {
                 removed: vec![],
             },
         ),
+        line(
+            "ToScheduler::Capacity",
+            &ToScheduler::Capacity {
+                slots: 4,
+                no_remote: Some("why".to_owned()),
+            },
+        ),
         line("ToScheduler::Status", &ToScheduler::Status),
         line("ToScheduler::Watch", &ToScheduler::Watch),
         line(
@@ -400,6 +411,7 @@ fn messages() -> Vec<String> {
             &FromScheduler::Welcome {
                 node: NodeId(7),
                 name: "n".to_owned(),
+                term: Term(3),
             },
         ),
         line(
@@ -427,6 +439,14 @@ fn messages() -> Vec<String> {
                 request: RequestId(5),
                 why: "why".to_owned(),
             }),
+        ),
+        line(
+            "FromScheduler::Elsewhere",
+            &FromScheduler::Elsewhere(SocketAddr::from(([10, 0, 0, 2], 8765))),
+        ),
+        line(
+            "FromScheduler::Standbys",
+            &FromScheduler::Standbys(vec![SocketAddr::from(([10, 0, 0, 2], 8765))]),
         ),
         line("FromScheduler::Alive", &FromScheduler::Alive),
         line(
@@ -463,5 +483,25 @@ fn messages() -> Vec<String> {
         ),
         line("FromNode::Void", &FromNode::Void),
         line("FromNode::LocalSlot", &FromNode::LocalSlot(RequestId(5))),
+        line(
+            "Datagram::Question",
+            &Datagram::Question {
+                nonce: [9; 16],
+                asker: None,
+            },
+        ),
+        line(
+            "Datagram::Answer",
+            &Datagram::Answer {
+                nonce: [9; 16],
+                claim: Claim {
+                    id: SchedulerId(1),
+                    started_ms: 2,
+                    term: Term(3),
+                    office: Office::Master,
+                    port: 8765,
+                },
+            },
+        ),
     ]
 }

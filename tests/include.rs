@@ -26,7 +26,7 @@ fn a_tree_of_what_was_scanned_compiles_like_the_whole_one() {
         .map(|(program, family)| Compiler { program, family })
         .collect();
     assert!(!compilers.is_empty(), "no compiler");
-    let mut compared = 0;
+    let (mut compared, mut declined) = (0, 0);
     for seed in only.map_or(0..60, |seed| seed..seed + 1) {
         let space = Space::new();
         let flags = random_tree(&mut Rng(seed), &space);
@@ -34,8 +34,11 @@ fn a_tree_of_what_was_scanned_compiles_like_the_whole_one() {
             let mut scanner = Scanner::new(Limits::default());
             let scan = match scan(&mut scanner, compiler, &space, &flags, &[]) {
                 Ok(scan) => scan,
-                // The tree has a loop of symlinks.
-                Err(Decline::Unreadable(_)) => continue,
+                // The tree has a loop of symlinks, or asks for a file in a puzzling way.
+                Err(Decline::Unreadable(_) | Decline::Computed { .. }) => {
+                    declined += 1;
+                    continue;
+                }
                 Err(decline) => panic!("ICE_SEED={seed} {}: {decline}", compiler.program),
             };
             let replay = Space::new();
@@ -61,6 +64,10 @@ fn a_tree_of_what_was_scanned_compiles_like_the_whole_one() {
         }
     }
     assert!(only.is_some() || compared > 20, "most trees should compile");
+    assert!(
+        only.is_some() || declined < 60,
+        "most trees should be scanned"
+    );
 }
 
 #[test]
@@ -231,13 +238,12 @@ fn what_cannot_be_followed_is_declined() {
 }
 
 #[test]
-fn precompiled_headers_and_all_their_variants_are_found() {
+fn precompiled_headers_are_found() {
     let space = Space::new();
     space.write("main.c", "#include \"sub/a.h\"\n#include <b.h>\n");
     space.write("sub/a.h", "");
     space.write("sub/a.h.gch", "");
     space.write("inc/b.h.gch/one", "");
-    space.write("inc/b.h.gch/two", "");
     space.write("inc/b.h", "");
     space.write("forced.h.pch", "");
     let cwd = space.cwd();
@@ -252,22 +258,18 @@ fn precompiled_headers_and_all_their_variants_are_found() {
     };
     let mut scanner = Scanner::new(Limits::default());
     let scan = scanner.scan(&request).unwrap();
-    let names = [
-        "sub/a.h.gch",
-        "inc/b.h.gch/one",
-        "inc/b.h.gch/two",
-        "forced.h.pch",
-    ];
+    let names = ["sub/a.h.gch", "inc/b.h.gch/one", "forced.h.pch"];
     for name in names {
         assert!(file(&scan, &space.path(name)).is_some(), "{name}");
     }
-    // One that comes later is found too, whatever its name is.
-    space.write("inc/b.h.gch/three", "");
+    // One that comes later is found too.
     space.write("sub/a.h.pch", "");
     let scan = scanner.scan(&request).unwrap();
-    for name in ["inc/b.h.gch/three", "sub/a.h.pch"] {
-        assert!(file(&scan, &space.path(name)).is_some(), "{name}");
-    }
+    assert!(file(&scan, &space.path("sub/a.h.pch")).is_some());
+    // Among several the order on this disk decides, whatever their names are.
+    space.write("inc/b.h.gch/two", "");
+    let decline = scanner.scan(&request).unwrap_err();
+    assert_eq!(decline.word(), "precompiled-header");
 }
 
 #[test]
@@ -696,6 +698,7 @@ fn random_tree(rng: &mut Rng, space: &Space) -> Vec<String> {
         "-Ia",
     ];
     let mut flags = vec!["-DCMD=\"h3.h\"".to_owned(), "-DPART=2".to_owned()];
+    flags.push("-DFROM_LINE=__has_include(\"h5.h\")".to_owned());
     for _ in 0..rng.below(6) {
         flags.push(rng.pick(&options).to_owned());
     }
@@ -708,6 +711,8 @@ fn random_tree(rng: &mut Rng, space: &Space) -> Vec<String> {
 fn random_header(rng: &mut Rng, name: &str) -> String {
     let mut text = format!(
         "int in_{};\n#define STR(x) STR_I(x)\n#define STR_I(x) #x\n#define HAS(x) __has_include(x)\n\
+         #define HAS2(x) (0 || HAS(x))\n#define HAS3(x) HAS2(x)\n\
+         #define PUZZLE(x) __has_include(<x.h>)\n\
          #if __INCLUDE_LEVEL__ < 5\n",
         name.replace('/', "_")
     );
@@ -720,7 +725,7 @@ fn random_header(rng: &mut Rng, name: &str) -> String {
             0 => format!("\"{target}\""),
             _ => format!("<{target}>"),
         };
-        let line = match rng.below(14) {
+        let line = match rng.below(19) {
             0..=3 => format!("#if __has_include({spelled})\n#include {spelled}\n#endif"),
             4 => format!("# if HAS({spelled})\nint has;\n# endif"),
             5 => format!("#if __has_include_next({spelled})\n#include_next {spelled}\n#endif"),
@@ -738,6 +743,13 @@ fn random_header(rng: &mut Rng, name: &str) -> String {
             ),
             11 => format!("#ifdef CONDITION\n#import {spelled}\n#endif"),
             12 => format!("#define H {spelled}\n#define J H\n#if HAS(J)\n#include J\n#endif"),
+            13 => format!("#define N {spelled}\n#if HAS2(N)\nint two;\n#endif"),
+            14 => {
+                format!("#define N {spelled}\n#define COND HAS3(N)\n#if COND\nint three;\n#endif")
+            }
+            15 => format!("#define COND HAS2({spelled})\n#if X || COND\nint cond;\n#endif"),
+            16 => "#if FROM_LINE\nint from_line;\n#endif".to_owned(),
+            17 if rng.below(20) == 0 => "#if PUZZLE(h1)\nint puzzle;\n#endif".to_owned(),
             _ => "int nothing;".to_owned(),
         };
         text += &line;

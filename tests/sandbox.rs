@@ -14,6 +14,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use ice::executor::block_on;
 use ice::id::{AbsPath, Bytes, Digest};
 use ice::message::{Entry, EntryKind, Mtime};
 use ice::sandbox::{
@@ -24,7 +25,6 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl, openat};
 use nix::sys::stat::{Mode, fchmodat, mkdirat};
 use nix::unistd::symlinkat;
-use smol::future::block_on;
 
 /// The environment variable that tells a second run, as an ordinary user, where the binary is.
 const AGAIN: &str = "ICE_TEST_SANDBOX_BINARY";

@@ -9,18 +9,20 @@ use std::time::{Duration, Instant};
 
 use ice::connection::Connection;
 use ice::daemon::link::{self, LinkCommand, LinkConfig, LinkEvent};
-use ice::discover;
-use ice::id::{Bytes, Digest, LeaseId, RequestId};
+use ice::discover::{self, Seal};
+use ice::executor::block_on;
+use ice::id::{Bytes, Digest, LeaseId, RequestId, Term};
 use ice::key::{ClusterKey, Credentials};
 use ice::message::{
     Deal, FromScheduler, Grant, Login, NodeState, Offer, Outcome, Status, Terms, ToScheduler,
     Usage, Want,
 };
+use ice::reactor::Timer;
 use ice::scheduler::{Algorithm, Server, ServerConfig};
 use ice::status;
+use smol::Task;
 use smol::channel::{self, Receiver, Sender};
 use smol::future::FutureExt;
-use smol::{Task, Timer, block_on};
 
 const GCC: Digest = Digest([1; 32]);
 const BOUND: Duration = Duration::from_secs(20);
@@ -38,16 +40,18 @@ impl Scheduler {
     }
 
     fn start_on(port: u16, credentials: Credentials) -> Self {
-        let server = Server::bind(ServerConfig {
-            port,
-            netname: "TEST".into(),
-            credentials: credentials.clone(),
-            bind: IpAddr::V4(Ipv4Addr::LOCALHOST),
-            algorithm: Algorithm::default(),
-            memory: None,
-        })
-        .expect("a port for the scheduler");
+        Self::start_beside(port, credentials, Vec::new())
+    }
+
+    /// Starts one that knows of these others.
+    fn start_beside(port: u16, credentials: Credentials, others: Vec<(String, u16)>) -> Self {
+        let server = Server::bind(config(port, credentials, others));
+        Self::run(server.expect("a port for the scheduler"))
+    }
+
+    fn run(server: Server) -> Self {
         let address = server.address();
+        let credentials = server.credentials().clone();
         let (stop, stopped) = channel::bounded::<()>(1);
         let task = in_background(async move {
             let stop = async {
@@ -69,7 +73,7 @@ impl Scheduler {
     }
 
     async fn status(&self) -> Status {
-        within("status", status::fetch(self.address, &self.credentials))
+        within("status", status::fetch(&[self.address], &self.credentials))
             .await
             .unwrap()
     }
@@ -90,7 +94,7 @@ impl Scheduler {
 
     fn node(&self, login: Login) -> Node {
         Node::start(LinkConfig {
-            scheduler: Some(self.address.to_string()),
+            schedulers: vec![self.address.to_string()],
             credentials: self.credentials.clone(),
             login,
         })
@@ -153,9 +157,24 @@ impl Node {
 fn in_background<T: Send + 'static>(task: impl Future<Output = T> + Send + 'static) -> Task<T> {
     static RUNNING: std::sync::Once = std::sync::Once::new();
     RUNNING.call_once(|| {
-        std::thread::spawn(|| ice::executor::block_on(smol::future::pending::<()>()));
+        std::thread::spawn(|| block_on(smol::future::pending::<()>()));
     });
     ice::executor::spawn(task)
+}
+
+fn config(port: u16, credentials: Credentials, others: Vec<(String, u16)>) -> ServerConfig {
+    ServerConfig {
+        port,
+        netname: "TEST".into(),
+        credentials,
+        bind: IpAddr::V4(Ipv4Addr::LOCALHOST),
+        others,
+        is_persistent: false,
+        control: None,
+        alone: false,
+        algorithm: Algorithm::default(),
+        memory: None,
+    }
 }
 
 fn key() -> Credentials {
@@ -171,6 +190,8 @@ fn login(name: &str, slots: u32) -> Login {
         slots,
         no_remote: None,
         toolchains: vec![GCC],
+        state: NodeState::default(),
+        seen: Term::default(),
     }
 }
 
@@ -223,7 +244,7 @@ fn leases_travel_from_worker_to_submitter_and_back() {
         scheduler
             .until("waiting request", |status| status.waiting == 1)
             .await;
-        let text = status::status(scheduler.address, &scheduler.credentials, false).await;
+        let text = status::status(&[scheduler.address], &scheduler.credentials, false).await;
         let text = text.unwrap();
         let summary = "workers: 1  slots: 1  running: 1  waiting: 1\n";
         assert!(text.starts_with(summary), "{text}");
@@ -269,7 +290,7 @@ fn a_node_finds_the_scheduler_by_itself() {
         let scheduler = Scheduler::start();
         let port = scheduler.address.port();
         let config = LinkConfig {
-            scheduler: Some(format!(":{port}")),
+            schedulers: vec![format!(":{port}")],
             credentials: scheduler.credentials.clone(),
             login: login("worker", 1),
         };
@@ -283,15 +304,16 @@ fn a_node_finds_the_scheduler_by_itself() {
             (wrong, "TEST", short, false),
             (right, "OTHER", short, false),
         ] {
-            let addresses = discover::find(&key, netname, port, wait).await.unwrap();
-            assert_eq!(!addresses.is_empty(), found, "{netname} {addresses:?}");
-            assert!(addresses.iter().all(|address| address.port() == port));
+            let seal = Seal::new(key, netname);
+            let schedulers = discover::find(&seal, port, wait).await.unwrap();
+            assert_eq!(!schedulers.is_empty(), found, "{netname} {schedulers:?}");
+            assert!(schedulers.iter().all(|found| found.address.port() == port));
         }
     });
 }
 
 #[test]
-fn a_restarted_scheduler_gets_its_nodes_back_and_pending_requests_go_home() {
+fn a_restarted_scheduler_gets_its_nodes_back_and_what_they_wait_for() {
     block_on(async {
         let scheduler = Scheduler::start();
         let (port, credentials) = (scheduler.address.port(), scheduler.credentials.clone());
@@ -309,13 +331,6 @@ fn a_restarted_scheduler_gets_its_nodes_back_and_pending_requests_go_home() {
         scheduler.stop().await;
 
         submitter.down().await;
-        match submitter.event().await {
-            LinkEvent::Offer(Offer::Deny { request, why }) => {
-                assert_eq!(request, RequestId(2));
-                assert!(why.contains("no scheduler"), "{why}");
-            }
-            other => panic!("{other:?}"),
-        }
         let scheduler = Scheduler::start_on(port, credentials);
         scheduler
             .until("nodes", |status| status.nodes.len() == 2)
@@ -324,8 +339,7 @@ fn a_restarted_scheduler_gets_its_nodes_back_and_pending_requests_go_home() {
         while !matches!(submitter.event().await, LinkEvent::Up { .. }) {}
         // A lease of the first scheduler means nothing to the second.
         submitter.say(LinkCommand::Deal(Deal::Return(old.lease)));
-        submitter.say(want(3));
-        assert_eq!(submitter.grant().await.request, RequestId(3));
+        assert_eq!(submitter.grant().await.request, RequestId(2));
     });
 }
 
@@ -358,7 +372,7 @@ fn who_does_not_belong_is_told_why() {
     block_on(async {
         let scheduler = Scheduler::start();
         let other_key = Node::start(LinkConfig {
-            scheduler: Some(scheduler.address.to_string()),
+            schedulers: vec![scheduler.address.to_string()],
             credentials: key(),
             login: login("a", 1),
         });
@@ -414,6 +428,339 @@ fn a_peer_that_does_not_read_is_dropped_and_holds_up_nobody() {
         })
         .await;
         node.say(LinkCommand::State(NodeState {
+            local_jobs: 1,
+            ..NodeState::default()
+        }));
+        scheduler
+            .until("report", |status| status.nodes[0].local_jobs == 1)
+            .await;
+    });
+}
+
+/// A person at the text port.
+struct Telnet {
+    stream: std::io::BufReader<TcpStream>,
+}
+
+impl Telnet {
+    fn connect(scheduler: &Scheduler) -> Self {
+        let port = scheduler.address.port() + 1;
+        let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+        stream.set_read_timeout(Some(BOUND)).unwrap();
+        let mut telnet = Self {
+            stream: std::io::BufReader::new(stream),
+        };
+        let banner = telnet.line() + &telnet.line();
+        assert!(banner.starts_with("200-ICE "), "{banner}");
+        assert!(banner.contains(" jobs in queue ("), "{banner}");
+        telnet
+    }
+
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        std::io::BufRead::read_line(&mut self.stream, &mut line).unwrap();
+        line
+    }
+
+    /// The lines of the answer, but for the last.
+    async fn ask(&mut self, command: &str) -> Vec<String> {
+        let stream = self.stream.get_mut();
+        stream
+            .write_all(format!("{command}\r\n").as_bytes())
+            .unwrap();
+        let mut lines = Vec::new();
+        loop {
+            let line = self.line();
+            if line == "200 done\n" {
+                return lines;
+            }
+            lines.push(line);
+        }
+    }
+}
+
+/// A scheduler with a text port: the port after its own has to be free, too.
+fn with_text_port() -> Scheduler {
+    loop {
+        let server = Server::bind(ServerConfig {
+            control: Some(Ipv4Addr::LOCALHOST.into()),
+            ..config(0, key(), Vec::new())
+        });
+        let server = server.expect("a port for the scheduler");
+        if server.has_text_port() {
+            return Scheduler::run(server);
+        }
+    }
+}
+
+#[test]
+fn a_node_that_is_blocked_at_the_text_port_gets_no_jobs() {
+    block_on(async {
+        let scheduler = with_text_port();
+        let mut telnet = Telnet::connect(&scheduler);
+        let worker = scheduler.node(login("worker", 2));
+        worker.up().await;
+        let submitter = scheduler.node(login("submitter", 0));
+        submitter.up().await;
+        submitter.say(want(1));
+        let granted = submitter.grant().await;
+        submitter.say(began(1, granted.lease));
+        scheduler
+            .until("running job", |status| {
+                status.nodes.iter().any(|node| node.running == 1)
+            })
+            .await;
+
+        let listed = telnet.ask("listcs").await;
+        assert_eq!(listed.len(), 3, "{listed:?}");
+        let node = " worker (127.0.0.1:10245) [x86_64] speed=";
+        assert!(listed[1].starts_with(node), "{listed:?}");
+        assert!(listed[1].contains(" jobs=1/2 load="), "{listed:?}");
+        let job = format!("   {} COMP sub:submitter on:worker a.c\n", granted.lease);
+        assert_eq!(listed[2], job);
+        assert_eq!(telnet.ask("listjobs").await, [job[2..].to_owned()]);
+
+        assert_eq!(telnet.ask("blockcs worker").await, [] as [String; 0]);
+        assert_eq!(telnet.ask("listblocks").await, ["   worker\n"]);
+        // What was lent of it is asked back.
+        let revoke = LinkEvent::Offer(Offer::Revoke(granted.lease));
+        assert_eq!(submitter.event().await, revoke);
+        submitter.say(want(2));
+        match submitter.event().await {
+            LinkEvent::Offer(Offer::Deny { request, .. }) => assert_eq!(request, RequestId(2)),
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(telnet.ask("UNBLOCKCS worker").await, [] as [String; 0]);
+        submitter.say(want(3));
+        assert_eq!(submitter.grant().await.request, RequestId(3));
+
+        assert_eq!(
+            telnet.ask("removecs worker").await,
+            ["removing host worker\n"]
+        );
+        assert!(worker.down().await.contains("ended"));
+        assert_eq!(
+            telnet.ask("nonsense 1").await,
+            ["Invalid command 'nonsense 1'\n"]
+        );
+        telnet.stream.get_mut().write_all(b"quit\n").unwrap();
+        assert_eq!(telnet.line(), "200 Good Bye!\n");
+        assert_eq!(telnet.line(), "");
+    });
+}
+
+#[test]
+fn a_line_without_an_end_and_a_crowd_at_the_text_port_are_dropped() {
+    block_on(async {
+        let scheduler = with_text_port();
+        let mut endless = Telnet::connect(&scheduler);
+        // It is dropped in the middle of what it says.
+        let _ = endless.stream.get_mut().write_all(&[b'x'; 8192]);
+        let mut line = String::new();
+        let end = std::io::BufRead::read_line(&mut endless.stream, &mut line);
+        assert!(matches!(end, Ok(0) | Err(_)), "{line}");
+
+        let crowd: Vec<_> = (0..64).map(|_| Telnet::connect(&scheduler)).collect();
+        let port = scheduler.address.port() + 1;
+        let mut refused = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+        refused.set_read_timeout(Some(BOUND)).unwrap();
+        let count = std::io::Read::read(&mut refused, &mut [0; 8]);
+        assert!(matches!(count, Ok(0) | Err(_)), "{count:?}");
+        drop(crowd);
+        // Whoever comes when there is room again is served.
+        within("a seat", async {
+            loop {
+                let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+                stream.set_read_timeout(Some(BOUND)).unwrap();
+                let mut line = String::new();
+                let mut stream = std::io::BufReader::new(stream);
+                if std::io::BufRead::read_line(&mut stream, &mut line).is_ok_and(|count| count > 0)
+                {
+                    return;
+                }
+                Timer::after(Duration::from_millis(10)).await;
+            }
+        })
+        .await;
+    });
+}
+
+/// Two schedulers that know of each other; the first leads.
+async fn master_and_standby() -> (Scheduler, Scheduler) {
+    let credentials = key();
+    let first = Scheduler::start_on(0, credentials.clone());
+    let others = vec![("127.0.0.1".to_owned(), first.address.port())];
+    // Its own status says that it leads.
+    first.until("a master", |_| true).await;
+    let second = Scheduler::start_beside(0, credentials, others);
+    second.until("a standby", |_| true).await;
+    (first, second)
+}
+
+#[test]
+fn a_standby_sends_everybody_to_the_master_and_takes_over_from_it() {
+    block_on(async {
+        let (first, second) = master_and_standby().await;
+        // It is told of the standby only.
+        let worker = second.node(login("worker", 1));
+        worker.up().await;
+        let submitter = second.node(login("submitter", 0));
+        submitter.up().await;
+        // Whoever is asked, the answer is the master's.
+        for scheduler in [&first, &second] {
+            let status = scheduler.status().await;
+            assert_eq!(status.nodes.len(), 2);
+        }
+        submitter.say(want(1));
+        submitter.grant().await;
+        submitter.say(want(2));
+        first
+            .until("waiting request", |status| status.waiting == 1)
+            .await;
+        let began = Instant::now();
+        first.stop().await;
+        worker.down().await;
+        submitter.down().await;
+        worker.up().await;
+        submitter.up().await;
+        // The worker's slot is free, as nothing runs on it; the request was made again by itself.
+        assert_eq!(submitter.grant().await.request, RequestId(2));
+        let took = began.elapsed();
+        assert!(took < Duration::from_secs(2), "{took:?}");
+        assert_eq!(second.status().await.nodes.len(), 2);
+    });
+}
+
+#[test]
+fn nodes_know_the_standbys_where_no_broadcast_reaches_and_no_one_named_them() {
+    block_on(async {
+        let (first, second) = master_and_standby().await;
+        let worker = first.node(login("worker", 1));
+        worker.up().await;
+        // The master tells all nodes at the same time.
+        let (mut sender, mut receiver) = first.connect().await.split();
+        let introduction = ToScheduler::Login(login("looker", 0));
+        within("login", sender.send(&introduction)).await.unwrap();
+        within("word of the standby", async {
+            loop {
+                match receiver.receive().await.unwrap().expect("it stays") {
+                    FromScheduler::Standbys(standbys) if standbys == [second.address] => return,
+                    _ => {}
+                }
+            }
+        })
+        .await;
+        drop((sender, receiver));
+        first.stop().await;
+        worker.down().await;
+        worker.up().await;
+        assert_eq!(second.status().await.nodes.len(), 1);
+    });
+}
+
+#[test]
+fn a_scheduler_that_meets_a_node_from_a_later_term_begins_a_later_one() {
+    block_on(async {
+        let scheduler = Scheduler::start();
+        let worker = scheduler.node(login("worker", 2));
+        let LinkEvent::Up { term: first, .. } = worker.event().await else {
+            panic!("it is accepted");
+        };
+        // As after a restart of the scheduler, or for one that was cut off while others held an election.
+        let seen = first.next(0).next(0);
+        let traveller = scheduler.node(Login {
+            seen,
+            ..login("traveller", 0)
+        });
+        let LinkEvent::Up { term: second, .. } = traveller.event().await else {
+            panic!("it is accepted");
+        };
+        assert!(second > seen);
+        worker.down().await;
+        let LinkEvent::Up { term, .. } = worker.event().await else {
+            panic!("it comes back");
+        };
+        assert_eq!(term, second);
+        traveller.say(want(1));
+        assert_eq!(traveller.grant().await.term, second);
+        // One that lies about its past disturbs nobody.
+        let liar = scheduler.node(Login {
+            seen: Term(u64::MAX),
+            ..login("liar", 0)
+        });
+        liar.down().await;
+        let mut telling = Vec::new();
+        while let Ok(event) = worker.events.try_recv() {
+            telling.push(event);
+        }
+        assert_eq!(telling, []);
+        assert_eq!(scheduler.status().await.nodes.len(), 2);
+    });
+}
+
+#[test]
+fn nonsense_is_dropped_and_harms_nobody() {
+    block_on(async {
+        let scheduler = Scheduler::start();
+        let worker = scheduler.node(login("worker", 2));
+        worker.up().await;
+        let deal = |request| match want(request) {
+            LinkCommand::Deal(deal) => ToScheduler::Deal(deal),
+            other => panic!("{other:?}"),
+        };
+        let state = |load_milli| {
+            ToScheduler::State(NodeState {
+                load_milli,
+                ..NodeState::default()
+            })
+        };
+        let many = vec![Digest([7; 32]); 100_000];
+        let enter = || ToScheduler::Login(login("nobody", 1));
+        // What is said on one connection, the last of which is nonsense.
+        let speeches: Vec<(&str, Vec<ToScheduler>)> = vec![
+            ("a request before a login", vec![deal(1)]),
+            ("a state before a login", vec![state(0)]),
+            ("two logins", vec![enter(), enter()]),
+            ("a request made twice", vec![enter(), deal(1), deal(1)]),
+            ("an impossible load", vec![enter(), state(u32::MAX)]),
+            (
+                "four billion slots",
+                vec![
+                    enter(),
+                    ToScheduler::Capacity {
+                        slots: u32::MAX,
+                        no_remote: None,
+                    },
+                ],
+            ),
+            (
+                "more toolchains than there are",
+                vec![
+                    enter(),
+                    ToScheduler::Toolchains {
+                        added: many,
+                        removed: vec![],
+                    },
+                ],
+            ),
+        ];
+        for (what, speech) in speeches {
+            let (mut sender, mut receiver) = scheduler.connect().await.split();
+            for message in &speech {
+                within(what, sender.send(message)).await.unwrap();
+            }
+            within(what, async {
+                // It is told what it has a right to, and then nothing more.
+                while let Ok(Some(_)) = receiver.receive::<FromScheduler>().await {}
+            })
+            .await;
+            let status = scheduler
+                .until(what, |status| status.nodes.len() == 1)
+                .await;
+            assert_eq!(status.nodes[0].name, "worker", "{what}");
+            assert_eq!(status.waiting, 0, "{what}");
+        }
+        worker.say(LinkCommand::State(NodeState {
             local_jobs: 1,
             ..NodeState::default()
         }));

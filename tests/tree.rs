@@ -17,7 +17,9 @@ use std::time::{Duration, SystemTime};
 
 use ice::id::{AbsPath, Digest};
 use ice::message::{Entry, EntryKind, Mtime, Standing};
-use ice::worker::tree::{Tree, TreeError, TreeLimits, Trees, Written, WrittenKind};
+use ice::worker::tree::{
+    Inexact, Tree, TreeError, TreeLimits, Trees, Written, WrittenKind, verify,
+};
 
 const LIMITS: TreeLimits = TreeLimits {
     trees: 3,
@@ -83,6 +85,15 @@ impl Space {
         let real = self.directory.path().join(tree.name());
         walk(&real, Path::new("/"), &mut found);
         assert_eq!(found, job.expected(toolchain));
+        self.verify(tree, job, toolchain).unwrap();
+    }
+}
+
+impl Space {
+    /// What the worker's own comparison says of it.
+    fn verify(&self, tree: &Tree, job: &Job, toolchain: &[Entry]) -> Result<(), Inexact> {
+        let (entries, directory) = (job.entries(), tree.as_fd());
+        verify(directory, toolchain, &entries, &job.writable, &job.cwd)
     }
 }
 
@@ -580,6 +591,75 @@ const MISDEEDS: &[(&str, Misdeed)] = &[
         }
     }),
 ];
+
+#[test]
+fn each_difference_between_a_tree_and_its_declaration_is_found() {
+    let toolchain = toolchain();
+    let job = Job::new(&["/w"])
+        .file("/src/a.h", b"first", 7)
+        .symlink("/src/l", "a.h")
+        .directory("/src/d");
+    type Harm = fn(&Path);
+    let harms: [(&str, Harm); 13] = [
+        ("/src/b.h is there", |tree| {
+            fs::write(tree.join("src/b.h"), b"").unwrap()
+        }),
+        ("/w/x is there", |tree| {
+            fs::create_dir(tree.join("w/x")).unwrap()
+        }),
+        ("/src/a.h was declared", |tree| {
+            fs::remove_file(tree.join("src/a.h")).unwrap()
+        }),
+        ("/src/d was declared", |tree| {
+            fs::remove_dir(tree.join("src/d")).unwrap()
+        }),
+        ("/usr/bin/cc was declared", |tree| {
+            fs::remove_file(tree.join("usr/bin/cc")).unwrap()
+        }),
+        ("/src/l: its target", |tree| {
+            fs::remove_file(tree.join("src/l")).unwrap();
+            symlink("b.h", tree.join("src/l")).unwrap();
+        }),
+        ("/src/l: its kind", |tree| {
+            fs::remove_file(tree.join("src/l")).unwrap();
+            fs::copy(tree.join("src/a.h"), tree.join("src/l")).unwrap();
+        }),
+        ("/src/d: its kind", |tree| {
+            fs::remove_dir(tree.join("src/d")).unwrap();
+            fs::write(tree.join("src/d"), b"").unwrap();
+        }),
+        ("/src/d: its mode", |tree| {
+            set_mode(&tree.join("src/d"), 0o775)
+        }),
+        ("/src/a.h: its mode", |tree| {
+            anew(&tree.join("src/a.h"), b"first", 0o644, 7)
+        }),
+        ("/src/a.h: its time", |tree| {
+            anew(&tree.join("src/a.h"), b"first", 0o444, 8)
+        }),
+        ("/src/a.h: its size", |tree| {
+            anew(&tree.join("src/a.h"), b"firs", 0o444, 7)
+        }),
+        ("/src/a.h: its content", |tree| {
+            anew(&tree.join("src/a.h"), b"other", 0o444, 7)
+        }),
+    ];
+    fn anew(at: &Path, content: &[u8], mode: u32, seconds: u64) {
+        fs::remove_file(at).unwrap();
+        write(at, content, mode);
+        let time = SystemTime::UNIX_EPOCH + Duration::new(seconds, 123_456_789);
+        set_time(at, time);
+    }
+    for (expect, harm) in harms {
+        let mut space = Space::new(&toolchain, LIMITS);
+        let tree = space.take(&job);
+        space.check(&tree, &job, &toolchain);
+        harm(&space.at(&tree, "/"));
+        let told = space.verify(&tree, &job, &toolchain).unwrap_err();
+        assert!(told.to_string().starts_with(expect), "{expect}: {told}");
+        space.trees.give_back(tree);
+    }
+}
 
 #[test]
 fn of_what_stood_there_only_a_change_is_told() {

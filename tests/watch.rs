@@ -14,10 +14,11 @@ use ice::message::{FromScheduler, Login, NodeState, ToScheduler};
 use ice::monitor::model::Event;
 use ice::monitor::watch::{self, Find};
 use ice::news::{LocalJobs, News, NodePicture, Snapshot};
+use ice::reactor::Timer;
 use ice::scheduler::{Server, ServerConfig};
 use smol::channel;
 use smol::future::FutureExt;
-use smol::{Task, Timer, block_on};
+use smol::{Task, block_on};
 
 const BOUND: Duration = Duration::from_secs(30);
 
@@ -34,6 +35,12 @@ impl Scheduler {
             netname: "TEST".into(),
             credentials: credentials.clone(),
             bind: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            others: vec![],
+            is_persistent: true,
+            control: None,
+            alone: true,
+            algorithm: ice::scheduler::Algorithm::default(),
+            memory: None,
         })
         .expect("a port for the scheduler");
         Self {
@@ -58,6 +65,8 @@ impl Scheduler {
             slots: 4,
             no_remote: None,
             toolchains: vec![],
+            state: NodeState::default(),
+            seen: ice::id::Term::default(),
         };
         sender.send(&ToScheduler::Login(login)).await.unwrap();
         let welcome = hear(&mut receiver).await;
@@ -253,7 +262,7 @@ fn a_watcher_outlives_its_scheduler_and_finds_the_next() {
         let known = here.clone();
         let find: Find = Box::new(move || {
             let address = *known.lock().unwrap();
-            Box::pin(async move { Ok(address) })
+            Box::pin(async move { Ok(vec![address]) })
         });
         let (heard, events) = channel::bounded(4);
         let (_requests, said) = channel::bounded(1);
@@ -281,7 +290,8 @@ fn a_stranger_hears_nothing() {
     block_on(async {
         let scheduler = Scheduler::start(&key());
         let another = key();
-        let stranger = watch::snapshot(scheduler.address, &another);
+        let addresses = [scheduler.address];
+        let stranger = watch::snapshot(&addresses, &another);
         let error = within("refusal", stranger).await.unwrap_err();
         assert!(error.to_string().contains("cluster key"), "{error}");
     });

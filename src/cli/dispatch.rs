@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::ffi::OsStr;
 use std::io::{self, Read, Write};
-use std::net::{Ipv6Addr, SocketAddr};
+use std::net::Ipv6Addr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -16,14 +16,14 @@ use nix::unistd::{Pid, daemon, getppid};
 use super::options::{Ice, Word};
 use super::resolve::World;
 use super::settings::Settings;
-use super::{in_force, log_output, run, symlinks};
+use super::{entry, explain, in_force, log_output, run, symlinks};
 use crate::client::{self, Invocation, Variables};
 use crate::config::Watched;
 use crate::config::{
     BuildNativeConfig, KeyAction, KeyConfig, MonitorConfig, ProcessConfig, SchedulerConfig,
     StatusConfig,
 };
-use crate::daemon::link::{SCHEDULER_PORT, host_and_port};
+use crate::daemon::process::Reload;
 use crate::id::Bytes;
 use crate::key::{ClusterKey, Credentials, KeyError};
 use crate::masquerade::{self, Language};
@@ -34,7 +34,7 @@ use crate::monitor::theme::Theme;
 use crate::monitor::watch::Finding;
 use crate::scheduler::ServerConfig;
 use crate::toolchain::archive::{self, Compression};
-use crate::{daemon, discover, executor, names, sandbox, scheduler, signal, status};
+use crate::{daemon, executor, sandbox, scheduler, signal, status, sys, whereabouts};
 
 /// What a role returns: it has said all it has to say, or this is to be said.
 type Done = Result<(), Failure>;
@@ -48,7 +48,12 @@ const DISCOVERY_WAIT: Duration = Duration::from_secs(2);
 const DEMO_SEED: u64 = 10245;
 
 /// Runs what was asked for and returns the exit status.
-pub(super) fn dispatch(ice: Ice, world: &World, settings: &Settings) -> Result<u8, Failure> {
+pub(super) fn dispatch(
+    ice: Ice,
+    world: &World,
+    settings: &Settings,
+    argv: &[Bytes],
+) -> Result<u8, Failure> {
     match ice.word {
         Word::Scheduler(options) => {
             let config = world.scheduler(options)?;
@@ -58,7 +63,7 @@ pub(super) fn dispatch(ice: Ice, world: &World, settings: &Settings) -> Result<u
         Word::Daemon(options) => {
             let config = world.daemon(options)?;
             settle(&config.process)?;
-            daemon::run(config)?;
+            daemon::run(config, reload(argv, world))?;
         }
         Word::Status(options) => status(world.status(options)?)?,
         Word::Monitor(options) => watch(world.monitor(options)?)?,
@@ -73,6 +78,10 @@ pub(super) fn dispatch(ice: Ice, world: &World, settings: &Settings) -> Result<u
                 kind: CallKind::Local,
                 argv: options.command.into_iter().map(Bytes::from).collect(),
             }));
+        }
+        Word::Explain(options) => {
+            let command: Vec<Bytes> = options.command.into_iter().map(Bytes::from).collect();
+            explain::print(&command, options.files, options.declined)?;
         }
         Word::Symlinks(options) => symlinks::print(&world.cwd.join(options.directory))?,
         Word::Config(options) => {
@@ -123,17 +132,50 @@ fn settle(process: &ProcessConfig) -> Done {
     Ok(())
 }
 
+/// Reads the configuration of a daemon anew, from the same command line and from files that may have changed.
+fn reload(argv: &[Bytes], world: &World) -> Reload {
+    let (argv, world) = (argv.to_vec(), world.clone());
+    Box::new(move || {
+        let settings = Settings::read(&world.config_files())?;
+        match entry::parse(&argv, &world, &settings)?.word {
+            Word::Daemon(options) => Ok(world.daemon(options)?),
+            _ => Err("the command line is not a daemon's".into()),
+        }
+    })
+}
+
 fn scheduler(config: SchedulerConfig) -> Done {
     let credentials = Credentials::of(&config.cluster, true)?;
+    // Its configuration is not read anew, and the log file begins anew by itself.
+    let _hangups = signal::hangups()?;
     let stops = signal::stops()?;
+    // Each node and each stranger is a descriptor.
+    daemon::process::prepare();
+    let bind = match &config.interface {
+        None => Ipv6Addr::UNSPECIFIED.into(),
+        Some(name) => {
+            sys::interface_address(name).map_err(|error| format!("interface {name}: {error}"))?
+        }
+    };
+    let mut others = Vec::new();
+    for other in &config.others {
+        let (host, port) = whereabouts::host_and_port(other)
+            .filter(|(host, _)| !host.is_empty())
+            .ok_or_else(|| format!("{other:?} is no HOST and no HOST:PORT"))?;
+        others.push((host.to_owned(), port));
+    }
     executor::block_on(scheduler::serve(
         ServerConfig {
             port: config.port,
             netname: config.cluster.netname,
             credentials,
-            bind: Ipv6Addr::UNSPECIFIED.into(),
+            bind,
             algorithm: config.algorithm,
             memory: config.memory,
+            others,
+            is_persistent: config.persistent,
+            control: Some(config.control),
+            alone: config.alone,
         },
         async {
             let _ = stops.recv().await;
@@ -146,8 +188,12 @@ fn status(config: StatusConfig) -> Done {
     let credentials = Credentials::of(&config.cluster, false)?;
     let netname = config.cluster.netname;
     let text = executor::block_on(async {
-        let address = find_scheduler(config.scheduler, &credentials, &netname).await?;
-        status::status(address, &credentials, config.json)
+        let names = &config.schedulers;
+        let addresses = whereabouts::locate(names, &credentials, &netname, DISCOVERY_WAIT).await;
+        let addresses = addresses.map_err(|why| {
+            format!("{why}: start `ice scheduler`, or name its machine with --scheduler")
+        })?;
+        status::status(&addresses, &credentials, config.json)
             .await
             .map_err(Failure::from)
     })?;
@@ -176,43 +222,19 @@ fn watch(config: MonitorConfig) -> Done {
         },
         Watched::Cluster(cluster) => {
             let credentials = Credentials::of(&cluster, false)?;
-            let (named, netname) = (config.scheduler, cluster.netname);
+            let (names, netname) = (config.schedulers, cluster.netname);
             let key = credentials.clone();
             // It is looked for anew whenever it is lost: the next one may be elsewhere.
             let find = move || -> Finding {
-                let (named, key, netname) = (named.clone(), key.clone(), netname.clone());
+                let (names, key, netname) = (names.clone(), key.clone(), netname.clone());
                 Box::pin(async move {
-                    let found = find_scheduler(named, &key, &netname).await;
-                    found.map_err(|error| error.to_string())
+                    whereabouts::locate(&names, &key, &netname, DISCOVERY_WAIT).await
                 })
             };
             Source::Cluster(Box::new(find), credentials)
         }
     };
     Ok(monitor::run(source, mode)?)
-}
-
-/// The scheduler that is named, or the one that answers.
-async fn find_scheduler(
-    named: Option<String>,
-    credentials: &Credentials,
-    netname: &str,
-) -> Result<SocketAddr, Failure> {
-    let Some(named) = named else {
-        let key = credentials.datagram_key();
-        let found = discover::find(&key, netname, SCHEDULER_PORT, DISCOVERY_WAIT).await?;
-        return found.into_iter().next().ok_or_else(|| {
-            format!(
-                "no scheduler of {netname:?} answers on UDP port {SCHEDULER_PORT} within {DISCOVERY_WAIT:?}: \
-                 start `ice scheduler`, or name its machine with --scheduler"
-            )
-            .into()
-        });
-    };
-    let (host, port) =
-        host_and_port(&named).ok_or_else(|| format!("{named:?} is no HOST and no HOST:PORT"))?;
-    let addresses = names::host(host, port)?;
-    Ok(addresses[0])
 }
 
 fn build_native(config: BuildNativeConfig, world: &World) -> Done {

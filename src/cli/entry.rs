@@ -27,6 +27,7 @@ pub(super) const WORDS: &[&str] = &[
     "key",
     "run",
     "local",
+    "explain",
     "symlinks",
     "config",
     "completions",
@@ -67,18 +68,26 @@ fn obey(argv: &[Bytes], world: &World) -> Result<u8, Box<dyn Error + Send + Sync
         }
         _ => Settings::default(),
     };
-    let parsed = settings
-        .grammar(&world.variables)
-        .try_get_matches_from(argv.iter().map(Bytes::as_os_str))
-        .and_then(|matches| Ice::from_arg_matches(&matches));
-    match parsed {
-        Ok(ice) => dispatch::dispatch(ice, world, &settings),
+    match parse(argv, world, &settings) {
+        Ok(ice) => dispatch::dispatch(ice, world, &settings, argv),
         Err(error) => {
             // Standard output may be closed; then there is nobody to tell.
             let _ = error.print();
             Ok(error.exit_code() as u8)
         }
     }
+}
+
+/// What a command line says, with these settings as its defaults.
+pub(super) fn parse(
+    argv: &[Bytes],
+    world: &World,
+    settings: &Settings,
+) -> clap::error::Result<Ice> {
+    settings
+        .grammar(&world.variables)
+        .try_get_matches_from(argv.iter().map(Bytes::as_os_str))
+        .and_then(|matches| Ice::from_arg_matches(&matches))
 }
 
 /// Who serves a command line.

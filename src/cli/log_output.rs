@@ -58,6 +58,9 @@ struct LogFile {
 
 impl LogFile {
     fn open(path: PathBuf) -> io::Result<Self> {
+        if let Some(directory) = path.parent() {
+            std::fs::create_dir_all(directory)?;
+        }
         let file = append_to(&path)?;
         Ok(Self { path, file })
     }

@@ -3,6 +3,7 @@
 //! Nothing is decided here: [`super::resolve`] adds the environment and the defaults.
 
 use std::ffi::OsString;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand};
@@ -42,6 +43,8 @@ pub(super) enum Word {
     Run(RunOptions),
     /// Run a command here, under a local slot.
     Local(LocalOptions),
+    /// Say where a compile would run and why, what would travel for it, and compile nothing.
+    Explain(ExplainOptions),
     /// Make links to ice under the names of all compilers.
     Symlinks(SymlinksOptions),
     /// Print the settings in force, and where each comes from.
@@ -88,6 +91,27 @@ pub(super) struct SchedulerOptions {
     /// Where what is learned of nodes and jobs is kept, otherwise in the cache directory; - to forget it.
     #[arg(long, value_name = "FILE")]
     pub(super) memory: Option<PathBuf>,
+    /// Take connections on this interface only.
+    #[arg(short, long, value_name = "INTERFACE")]
+    pub(super) interface: Option<String>,
+    /// Other schedulers that broadcasts don't reach; this one may be among them.
+    #[arg(
+        short,
+        long,
+        value_name = "HOST[:PORT],...",
+        alias = "scheduler-host",
+        value_delimiter = ','
+    )]
+    pub(super) scheduler: Vec<String>,
+    /// Serve whoever connects, even when another scheduler is the master.
+    #[arg(short = 'r', long)]
+    pub(super) persistent_client_connection: bool,
+    /// Where the text control listens; 0.0.0.0 or :: for everybody.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
+    pub(super) control_address: IpAddr,
+    /// There is no other scheduler and nobody looks for this one.
+    #[arg(long, hide = true)]
+    pub(super) alone: bool,
     #[command(flatten)]
     pub(super) cluster: ClusterOptions,
     #[command(flatten)]
@@ -99,9 +123,15 @@ pub(super) struct DaemonOptions {
     /// Compiles at a time; 0 only submits. Otherwise as many as there are processors.
     #[arg(short, long, value_name = "N", alias = "max-processes")]
     pub(super) max_jobs: Option<u32>,
-    /// The scheduler; otherwise it is looked for in the network.
-    #[arg(short, long, value_name = "HOST[:PORT]", alias = "scheduler-host")]
-    pub(super) scheduler: Option<String>,
+    /// The schedulers; otherwise they are looked for in the network.
+    #[arg(
+        short,
+        long,
+        value_name = "HOST[:PORT],...",
+        alias = "scheduler-host",
+        value_delimiter = ','
+    )]
+    pub(super) scheduler: Vec<String>,
     /// The node's name; otherwise the machine's.
     #[arg(short = 'N', long, value_name = "NAME")]
     pub(super) name: Option<String>,
@@ -133,6 +163,9 @@ pub(super) struct DaemonOptions {
     /// Compile own jobs in the sandbox too, like those of others.
     #[arg(long, hide = true)]
     pub(super) loopback: bool,
+    /// Compare each job's tree with what the job declared: for tests.
+    #[arg(long, hide = true)]
+    pub(super) verify_trees: bool,
     /// Where clients connect.
     #[arg(long, value_name = "PATH")]
     pub(super) socket: Option<PathBuf>,
@@ -144,9 +177,9 @@ pub(super) struct DaemonOptions {
 
 #[derive(Debug, Args)]
 pub(super) struct StatusOptions {
-    /// The scheduler; otherwise it is looked for in the network.
-    #[arg(short, long, value_name = "HOST[:PORT]")]
-    pub(super) scheduler: Option<String>,
+    /// The schedulers; otherwise they are looked for in the network.
+    #[arg(short, long, value_name = "HOST[:PORT],...", value_delimiter = ',')]
+    pub(super) scheduler: Vec<String>,
     /// Print one JSON object.
     #[arg(long)]
     pub(super) json: bool,
@@ -156,9 +189,9 @@ pub(super) struct StatusOptions {
 
 #[derive(Debug, Args)]
 pub(super) struct MonitorOptions {
-    /// The scheduler; otherwise it is looked for in the network.
-    #[arg(short, long, value_name = "HOST[:PORT]")]
-    pub(super) scheduler: Option<String>,
+    /// The schedulers; otherwise they are looked for in the network.
+    #[arg(short, long, value_name = "HOST[:PORT],...", value_delimiter = ',')]
+    pub(super) scheduler: Vec<String>,
     /// Print the list of nodes and end.
     #[arg(long)]
     pub(super) once: bool,
@@ -230,6 +263,24 @@ pub(super) struct RunOptions {
 #[derive(Debug, Args)]
 pub(super) struct LocalOptions {
     /// The command.
+    #[arg(
+        required = true,
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        value_name = "COMMAND"
+    )]
+    pub(super) command: Vec<OsString>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ExplainOptions {
+    /// List the files that would travel, with their sizes.
+    #[arg(long)]
+    pub(super) files: bool,
+    /// What becomes of compiles that the scanner declines, as told to the daemon.
+    #[arg(long, value_name = "HOW", default_value = "local", value_parser = crate::config::parse_declined)]
+    pub(super) declined: crate::config::Declined,
+    /// The compiler's call.
     #[arg(
         required = true,
         trailing_var_arg = true,
@@ -314,7 +365,9 @@ mod tests {
             "ice daemon -m 4 -s host:1 -N me -p 2 -i eth0 -n net -b /x --cache-limit 256 \
              --no-remote --nice 7 -u me -l f -d -vvv",
             "ice daemon --max-processes 4 --scheduler-host h --env-basedir /x --user-uid me",
-            "ice scheduler -p 8765 -n net -l f -d -vv",
+            "ice daemon -s a,b:2 -s c",
+            "ice scheduler -p 8765 -n net -l f -d -vv -i eth0 -r",
+            "ice scheduler --persistent-client-connection -s a,b --control-address ::1",
             "ice run -- make -j4",
             "ice run make -j4",
         ] {
@@ -359,7 +412,10 @@ mod tests {
             ("ice-daemon.8", &["daemon"]),
             ("ice-build-native.1", &["build-native"]),
             ("ice-run.1", &["run"]),
-            ("ice.1", &["status", "key", "local", "symlinks", "config"]),
+            (
+                "ice.1",
+                &["status", "key", "local", "explain", "symlinks", "config"],
+            ),
         ] {
             let grammar = Ice::command();
             let expect = words

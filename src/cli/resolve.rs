@@ -18,9 +18,10 @@ use crate::config::{
     ClusterConfig, ConfigError, DaemonConfig, KeyAction, KeyConfig, MonitorConfig, Places,
     ProcessConfig, SchedulerConfig, StatusConfig, Watched,
 };
+use crate::daemon::broker;
 
 /// What a command line is resolved against.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct World {
     /// The environment.
     pub(super) variables: BTreeMap<OsString, OsString>,
@@ -38,11 +39,13 @@ pub(super) fn world_of_this_process() -> Result<World, Box<dyn Error + Send + Sy
         value.filter(|value| !value.is_empty()).map(PathBuf::from)
     };
     let places = Places {
-        is_root: nix::unistd::geteuid().is_root(),
+        // A node below root's broker is another user, and has root's configuration all the same.
+        is_root: nix::unistd::geteuid().is_root() || broker::is_child(),
         home: path("HOME"),
         cache_home: path("XDG_CACHE_HOME"),
         config_home: path("XDG_CONFIG_HOME"),
         runtime_dir: path("XDG_RUNTIME_DIR"),
+        state_home: path("XDG_STATE_HOME"),
     };
     let cwd = std::env::current_dir()
         .map_err(|error| format!("can't tell the working directory: {error}"))?;
@@ -68,8 +71,13 @@ impl World {
                 // Without a home it does without.
                 None => self.places.memory().ok(),
             },
+            interface: options.interface,
+            others: self.schedulers(options.scheduler),
+            persistent: options.persistent_client_connection,
+            control: options.control_address,
+            alone: options.alone,
             cluster: self.cluster(options.cluster)?,
-            process: self.process(options.process),
+            process: self.process(options.process, "scheduler")?,
         })
     }
 
@@ -78,7 +86,7 @@ impl World {
         let socket = options.socket.or_else(|| self.path("socket"));
         Ok(DaemonConfig {
             max_jobs: options.max_jobs,
-            scheduler: self.scheduler_host(options.scheduler),
+            schedulers: self.schedulers(options.scheduler),
             name: options.name,
             port: options.port,
             interface: options.interface,
@@ -89,6 +97,7 @@ impl World {
             cache_limit: options.cache_limit,
             no_remote: options.no_remote,
             loopback: options.loopback,
+            verify_trees: options.verify_trees,
             declined: options.declined,
             nice: options.nice,
             user: options.user,
@@ -97,14 +106,14 @@ impl World {
                 None => self.places.socket()?,
             },
             cluster: self.cluster(options.cluster)?,
-            process: self.process(options.process),
+            process: self.process(options.process, "daemon")?,
         })
     }
 
     /// The configuration of `ice status`.
     pub(super) fn status(&self, options: StatusOptions) -> Result<StatusConfig, ConfigError> {
         Ok(StatusConfig {
-            scheduler: self.scheduler_host(options.scheduler),
+            schedulers: self.schedulers(options.scheduler),
             json: options.json,
             cluster: self.cluster(options.cluster)?,
         })
@@ -122,7 +131,7 @@ impl World {
         let locale = locale.unwrap_or_default().to_ascii_lowercase();
         let is_utf8 = locale.ends_with("utf-8") || locale.ends_with("utf8");
         Ok(MonitorConfig {
-            scheduler: self.scheduler_host(options.scheduler),
+            schedulers: self.schedulers(options.scheduler),
             watched: match options.demo {
                 Some(nodes) => Watched::Demo(nodes),
                 None => Watched::Cluster(self.cluster(options.cluster)?),
@@ -159,13 +168,19 @@ impl World {
         })
     }
 
-    fn process(&self, options: ProcessOptions) -> ProcessConfig {
-        ProcessConfig {
-            log_file: options.log_file.map(|file| self.absolute(file)),
+    fn process(&self, options: ProcessOptions, word: &str) -> Result<ProcessConfig, ConfigError> {
+        let log_file = match options.log_file {
+            Some(file) => Some(self.absolute(file)),
+            // It has no terminal to complain to.
+            None if options.daemonize => Some(self.places.log_file(word)?),
+            None => None,
+        };
+        Ok(ProcessConfig {
+            log_file,
             daemonize: options.daemonize,
             verbosity: options.verbose,
             with_parent: options.with_parent,
-        }
+        })
     }
 
     fn key_file(&self, option: Option<PathBuf>) -> Result<PathBuf, ConfigError> {
@@ -184,9 +199,20 @@ impl World {
         }
     }
 
-    /// The scheduler by option, or by the variables of icecream.
-    fn scheduler_host(&self, option: Option<String>) -> Option<String> {
-        option.or_else(|| self.variable("scheduler")?.into_string().ok())
+    /// The schedulers by option, or by the variables of icecream.
+    fn schedulers(&self, option: Vec<String>) -> Vec<String> {
+        let variable = self
+            .variable("scheduler")
+            .and_then(|v| v.into_string().ok());
+        let listed = match (option.is_empty(), &variable) {
+            (true, Some(listed)) => listed.split(',').collect(),
+            _ => option.iter().map(|name| &name[..]).collect::<Vec<_>>(),
+        };
+        let names = listed.into_iter().map(str::trim);
+        names
+            .filter(|name| !name.is_empty())
+            .map(str::to_owned)
+            .collect()
     }
 
     /// What the environment says in place of an option.
@@ -237,7 +263,7 @@ mod tests {
             daemon("ice daemon", &world(&[])),
             DaemonConfig {
                 max_jobs: None,
-                scheduler: None,
+                schedulers: vec![],
                 name: None,
                 port: 10245,
                 interface: None,
@@ -245,6 +271,7 @@ mod tests {
                 cache_limit: 4 << 30,
                 no_remote: false,
                 loopback: false,
+                verify_trees: false,
                 declined: crate::config::Declined::Local,
                 nice: 5,
                 user: None,
@@ -264,25 +291,41 @@ mod tests {
         let world = world(&[
             ("ICE_SOCKET", "sock"),
             ("ICE_KEY_FILE", "/k"),
-            ("ICECC_SCHEDULER", "a"),
+            ("ICECC_SCHEDULER", "a, a2:7"),
             ("USE_SCHEDULER", "b"),
         ]);
         let by_variable = daemon("ice daemon", &world);
         assert_eq!(by_variable.socket, Path::new("/work/sock"));
         assert_eq!(by_variable.cluster.key_file, Path::new("/k"));
-        assert_eq!(by_variable.scheduler.as_deref(), Some("a"));
+        assert_eq!(by_variable.schedulers, ["a", "a2:7"]);
         let by_option = daemon(
-            "ice daemon --socket /s --key-file k -s c:1 -b d -l e",
+            "ice daemon --socket /s --key-file k -s c:1,c2 -s c3 -b d -l e",
             &world,
         );
         assert_eq!(by_option.socket, Path::new("/s"));
         assert_eq!(by_option.cluster.key_file, Path::new("/work/k"));
-        assert_eq!(by_option.scheduler.as_deref(), Some("c:1"));
+        assert_eq!(by_option.schedulers, ["c:1", "c2", "c3"]);
         assert_eq!(by_option.cache_dir, Path::new("/work/d"));
         assert_eq!(
             by_option.process.log_file.as_deref(),
             Some(Path::new("/work/e"))
         );
+    }
+
+    #[test]
+    fn who_goes_into_the_background_logs_to_a_file() {
+        for (line, expect) in [
+            ("ice daemon", None),
+            ("ice daemon -d", Some("/home/u/.local/state/ice/daemon.log")),
+            ("ice daemon -d -l x", Some("/work/x")),
+        ] {
+            let process = daemon(line, &world(&[])).process;
+            assert_eq!(process.log_file.as_deref(), expect.map(Path::new), "{line}");
+        }
+        let mut root = world(&[]);
+        root.places.is_root = true;
+        let log = daemon("ice daemon -d", &root).process.log_file;
+        assert_eq!(log.as_deref(), Some(Path::new("/var/log/ice/daemon.log")));
     }
 
     #[test]

@@ -314,7 +314,8 @@ mod tests {
     #[test]
     fn an_option_beats_a_variable_beats_a_file_beats_the_default() {
         let mut settings =
-            settings("[cluster]\nscheduler = \"a\"\nopen = true\n[daemon]\nnice = 7\n").unwrap();
+            settings("[cluster]\nscheduler = [\"a\", \"b:2\"]\nopen = true\n[daemon]\nnice = 7\n")
+                .unwrap();
         let user = "[daemon]\nmax-jobs = 3\nverbose = 2\ncache-limit = \"1G\"\ncache-dir = \"c\"";
         settings.add(Path::new("/home/u/ice.toml"), user).unwrap();
         let told = daemon(&settings, "ice daemon --nice 9", &[]);
@@ -323,11 +324,11 @@ mod tests {
         assert_eq!(told.process.verbose, 2);
         assert_eq!(told.cache_limit, 1 << 30);
         assert_eq!(told.cache_dir.as_deref(), Some(Path::new("/home/u/c")));
-        assert_eq!(told.scheduler.as_deref(), Some("a"));
+        assert_eq!(told.scheduler, ["a", "b:2"]);
         assert!(told.cluster.open);
         assert_eq!(told.port, 10245);
         let by_variable = daemon(&settings, "ice daemon", &[("USE_SCHEDULER", "b")]);
-        assert_eq!(by_variable.scheduler, None, "left to the variable");
+        assert!(by_variable.scheduler.is_empty(), "left to the variable");
         assert_eq!(by_variable.nice, 7);
     }
 

@@ -200,7 +200,9 @@ fn links(path: &Path) -> Vec<Bytes> {
     links
 }
 
-/// Whether the file is a copy of this executable; only asked about files of the same size.
+/// Whether the file is a copy of this executable; only asked about files of the same size. Never
+/// inlined: its buffers would be eight pages of every call's stack.
+#[inline(never)]
 fn same_content(path: &Path) -> bool {
     let compare = || -> std::io::Result<bool> {
         let ours = fs::File::open(OWN_EXECUTABLE)?;

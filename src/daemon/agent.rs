@@ -10,8 +10,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 
-use smol::Async;
 use smol::channel::{Receiver, Sender};
+use smol::future::FutureExt;
 use smol::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::process::{self, Start};
@@ -19,6 +19,7 @@ use crate::config::Declined;
 use crate::executor;
 use crate::frame::{self, Decoder};
 use crate::message::{FromNode, MESSAGE_BYTES_MAX, ToNode};
+use crate::reactor::Async;
 use crate::submitter::job::Submitter;
 use crate::submitter::placement::Placement;
 use crate::sys;
@@ -28,6 +29,9 @@ pub fn run(declined: Declined) -> Result<(), Box<dyn Error + Send + Sync>> {
     // The cluster key is in this process, and the user it runs as need not know it.
     nix::sys::prctl::set_dumpable(false)?;
     process::prepare();
+    // It ends with the broker; a terminal or a service manager tells all processes at once to stop.
+    let _hangups = crate::signal::hangups()?;
+    let _stops = crate::signal::stops()?;
     let broker = Async::new(io::stdin().as_fd().try_clone_to_owned()?)?;
     executor::block_on(async {
         let Start {
@@ -56,12 +60,34 @@ pub fn run(declined: Declined) -> Result<(), Box<dyn Error + Send + Sync>> {
             spool.0.clone(),
         )?;
         executor::spawn(async move { placement.listen(from_node).await }).detach();
-        while let Some(client) = next_descriptor(&broker).await? {
-            let submitter = submitter.clone();
-            let client = Async::new(UnixStream::from(client))?;
-            executor::spawn(async move { submitter.serve(client).await }).detach();
+        // Each client holds one end as long as it is served.
+        let (served, all_served) = smol::channel::bounded::<()>(1);
+        loop {
+            match hear_broker(&broker).await? {
+                Word::Descriptor(client) => {
+                    let (submitter, served) = (submitter.clone(), served.clone());
+                    let client = Async::new(UnixStream::from(client))?;
+                    executor::spawn(async move {
+                        submitter.serve(client).await;
+                        drop(served);
+                    })
+                    .detach();
+                }
+                Word::Reload => {}
+                Word::Drain => {
+                    drop(served);
+                    let gone = async {
+                        while !matches!(hear_broker(&broker).await, Ok(Word::Gone) | Err(_)) {}
+                    };
+                    let done = async {
+                        let _ = all_served.recv().await;
+                    };
+                    done.or(gone).await;
+                    return Ok(());
+                }
+                Word::Gone => return Ok(()),
+            }
         }
-        Ok(())
     })
 }
 
@@ -83,18 +109,38 @@ impl Drop for Spool {
     }
 }
 
-/// The next descriptor that the broker passes; none when it is gone.
-pub async fn next_descriptor(broker: &Async<OwnedFd>) -> io::Result<Option<OwnedFd>> {
+/// What the broker says.
+#[derive(Debug)]
+pub enum Word {
+    /// A socket: a client for an agent, an agent's line for the node.
+    Descriptor(OwnedFd),
+    /// Read the configuration anew.
+    Reload,
+    /// Take nothing new, and end when what runs has ended.
+    Drain,
+    /// Nothing any more: it is gone.
+    Gone,
+}
+
+/// The broker's [`Word::Reload`] as bytes.
+pub const RELOAD: &[u8] = b"H";
+
+/// The broker's [`Word::Drain`] as bytes.
+pub const DRAIN: &[u8] = b"D";
+
+/// The next word of the broker.
+pub async fn hear_broker(broker: &Async<OwnedFd>) -> io::Result<Word> {
     loop {
         let mut bytes = [0; 64];
         let (count, mut descriptors) = broker
             .read_with(|socket| Ok(sys::receive_with_fds(socket.as_fd(), &mut bytes)?))
             .await?;
-        if count == 0 {
-            return Ok(None);
-        }
-        if let Some(descriptor) = descriptors.pop() {
-            return Ok(Some(descriptor));
+        match (&bytes[..count], descriptors.pop()) {
+            (_, Some(descriptor)) => return Ok(Word::Descriptor(descriptor)),
+            ([], None) => return Ok(Word::Gone),
+            (RELOAD, None) => return Ok(Word::Reload),
+            (DRAIN, None) => return Ok(Word::Drain),
+            _ => {}
         }
     }
 }

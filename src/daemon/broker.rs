@@ -18,12 +18,15 @@ use std::time::{Duration, Instant};
 use std::{env, fs};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::socket::{
     AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, getsockopt, sendmsg,
     socketpair, sockopt,
 };
 use nix::unistd::{Gid, Uid};
 
+use super::agent;
 use crate::config::{DaemonConfig, Declined, ProcessConfig};
 use crate::key::{ClusterKey, Credentials};
 use crate::names::{self, Account};
@@ -60,7 +63,10 @@ pub fn run(config: &DaemonConfig) -> Result<(), Failure> {
         Credentials::Open => None,
     };
     own_directory(&config.cache_dir, &user)?;
-    let listener = listen(&config.socket)?;
+    let mut listener = Some(listen(&config.socket)?);
+    // Before any child is started; a child gets an empty mask.
+    let signals = held_signals()?;
+    let mut is_draining = false;
     let mut broker = Broker {
         node: spawn_node(&user, &key, &config.process)?,
         key,
@@ -79,23 +85,51 @@ pub fn run(config: &DaemonConfig) -> Result<(), Failure> {
     loop {
         // A broker that is killed needs no clean-up: every child sees its own line close.
         let mut watched = vec![
-            PollFd::new(listener.as_fd(), PollFlags::POLLIN),
             PollFd::new(broker.node.line.as_fd(), PollFlags::POLLIN),
+            PollFd::new(signals.as_fd(), PollFlags::POLLIN),
         ];
+        let door = listener
+            .as_ref()
+            .map(|door| PollFd::new(door.as_fd(), PollFlags::POLLIN));
+        watched.extend(door);
+        let quiet = watched.len();
         let full = broker.agents.values().filter(|agent| agent.has_waiting());
         watched.extend(full.map(|agent| PollFd::new(agent.line.as_fd(), PollFlags::POLLOUT)));
         let timeout = match watched.len() {
-            2 => PollTimeout::NONE,
+            count if count == quiet => PollTimeout::NONE,
             _ => PollTimeout::try_from(WAITING_TIME_MAX).expect("it fits"),
         };
         match poll(&mut watched, timeout) {
             Err(nix::errno::Errno::EINTR) => continue,
             other => other?,
         };
-        let (client, node) = (watched[0].any(), watched[1].any());
+        let (node, signal) = (watched[0].any(), watched[1].any());
+        let client = listener.is_some() && watched[2].any() == Some(true);
         if node == Some(true) && !broker.hear_node(&config.cache_dir, &user)? {
             let status = broker.node.child.wait()?;
+            if is_draining && status.success() {
+                return Ok(());
+            }
             return Err(format!("the node ended: {status}").into());
+        }
+        if signal == Some(true)
+            && let Some(told) = signals.read_signal()?
+        {
+            if told.ssi_signo == Signal::SIGHUP as u32 {
+                nix::unistd::write(&broker.node.line, agent::RELOAD)?;
+            } else if is_draining || config.process.with_parent.is_some() {
+                // Every child sees its line close.
+                let _ = fs::remove_file(&config.socket);
+                return Ok(());
+            } else {
+                log::info!("no more jobs are taken; those that run are awaited");
+                is_draining = true;
+                // Whoever comes now finds nobody, and compiles by himself.
+                let _ = fs::remove_file(&config.socket);
+                listener = None;
+                broker.drain()?;
+                continue;
+            }
         }
         for agent in broker
             .agents
@@ -107,7 +141,7 @@ pub fn run(config: &DaemonConfig) -> Result<(), Failure> {
                 agent.waiting.clear();
             }
         }
-        if client == Some(true) {
+        if client && let Some(listener) = &listener {
             let served = listener
                 .accept()
                 .and_then(|(client, _)| broker.serve(client));
@@ -116,6 +150,17 @@ pub fn run(config: &DaemonConfig) -> Result<(), Failure> {
             }
         }
     }
+}
+
+/// The signals that the broker acts upon, as a descriptor.
+fn held_signals() -> Result<SignalFd, Failure> {
+    let mut signals = SigSet::empty();
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+        signals.add(signal);
+    }
+    signals.thread_block()?;
+    let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
+    Ok(SignalFd::with_flags(&signals, flags)?)
 }
 
 /// A process that was started here, and the socket to it.
@@ -192,6 +237,16 @@ impl Broker {
         agent.waiting = waiting;
         agent.pass_on()?;
         self.agents.insert(who.uid(), agent);
+        Ok(())
+    }
+
+    /// Lets the agents finish what they do, and then the node, which waits for them.
+    fn drain(&self) -> io::Result<()> {
+        for agent in self.agents.values() {
+            // One that is gone already needs no word.
+            let _ = nix::unistd::write(&agent.line, agent::DRAIN);
+        }
+        nix::unistd::write(&self.node.line, agent::DRAIN)?;
         Ok(())
     }
 

@@ -5,19 +5,19 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use smol::Task;
 use smol::channel::{self, Receiver, Sender};
 use smol::future::FutureExt;
-use smol::{Task, Timer};
 
 use crate::connection::{self, Connection, ConnectionError};
 use crate::daemon::session::{Input, Output, Session};
 pub use crate::daemon::session::{LinkCommand, LinkEvent};
-use crate::discover;
 use crate::executor;
 use crate::id::Time;
 use crate::key::Credentials;
 use crate::message::{FromScheduler, Login, ToScheduler};
-use crate::names;
+use crate::reactor::Timer;
+use crate::whereabouts;
 
 /// How long one attempt to find a scheduler by broadcast lasts.
 const FIND_TIMEOUT: Duration = Duration::from_secs(1);
@@ -30,15 +30,15 @@ const INBOX_MAX: usize = 1024;
 /// Bytes that are sent at once, about.
 const BATCH_BYTES: usize = 64 << 10;
 
-/// Where a scheduler listens, TCP and UDP, unless it is told otherwise; icecream's port.
-pub const SCHEDULER_PORT: u16 = 8765;
-
+/// How long those may take that the last master or another scheduler has named. They are asked first, and they are
+/// most likely near.
+const HINT_TIMEOUT: Duration = Duration::from_millis(1200);
 /// What a link is told at its start.
 #[derive(Clone, Debug)]
 pub struct LinkConfig {
-    /// `HOST` or `HOST:PORT`; none to find the scheduler by broadcast, and `:PORT` to find it so at
-    /// another port than [`SCHEDULER_PORT`].
-    pub scheduler: Option<String>,
+    /// Each `HOST` or `HOST:PORT`; none to find a scheduler by broadcast, and `:PORT` to find it so at
+    /// another port than [`whereabouts::SCHEDULER_PORT`].
+    pub schedulers: Vec<String>,
     /// What proves that this node belongs to the cluster.
     pub credentials: Credentials,
     /// How this node introduces itself; the netname is the one that is looked for.
@@ -56,6 +56,8 @@ pub async fn run(config: LinkConfig, commands: Receiver<LinkCommand>, events: Se
         events,
         attempt: None,
         wire: None,
+        master: None,
+        hints: Hints::default(),
     };
     link.run(commands).await;
 }
@@ -68,6 +70,9 @@ struct Link {
     events: Sender<LinkEvent>,
     attempt: Option<Task<Result<Connection, String>>>,
     wire: Option<Wire>,
+    /// Where the connection leads.
+    master: Option<SocketAddr>,
+    hints: Hints,
 }
 
 /// A connection and its two tasks, which end when it is dropped.
@@ -98,14 +103,26 @@ impl Link {
                 Next::Command(command) => self.input(Input::Command(command)).await,
                 Next::Attempted(Ok(connection)) => {
                     self.attempt = None;
+                    self.master = Some(connection.peer());
+                    self.hints.named = None;
                     self.wire = Some(Wire::new(connection));
                     self.input(Input::Connected).await;
                 }
                 Next::Attempted(Err(why)) => {
                     self.attempt = None;
+                    // They had their chance.
+                    self.hints = Hints::default();
                     self.input(Input::Lost(why)).await;
                 }
-                Next::Heard(Ok(message)) => self.input(Input::Heard(message)).await,
+                Next::Heard(Ok(FromScheduler::Standbys(standbys))) => {
+                    self.hints.standbys = self.reachable(standbys);
+                }
+                Next::Heard(Ok(message)) => {
+                    if let FromScheduler::Elsewhere(at) = message {
+                        self.hints.named = self.reachable(vec![at]).pop();
+                    }
+                    self.input(Input::Heard(message)).await;
+                }
                 Next::Heard(Err(why)) => {
                     self.wire = None;
                     self.input(Input::Lost(why)).await;
@@ -143,6 +160,20 @@ impl Link {
         heard.or(command).or(attempted).or(tick).await
     }
 
+    /// What a scheduler names by a loopback address is found where that scheduler is.
+    fn reachable(&self, addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
+        let here = self.master.map(|master| master.ip());
+        let found = addresses.into_iter().map(|mut address| {
+            if let Some(here) = here
+                && address.ip().to_canonical().is_loopback()
+            {
+                address.set_ip(here);
+            }
+            address
+        });
+        found.collect()
+    }
+
     fn now(&self) -> Time {
         Time(self.start.elapsed().as_micros() as u64)
     }
@@ -154,7 +185,8 @@ impl Link {
         while let Some(output) = outputs.pop() {
             match output {
                 Output::Connect => {
-                    self.attempt = Some(executor::spawn(connect(self.config.clone())))
+                    let hints = self.hints.clone();
+                    self.attempt = Some(executor::spawn(connect(self.config.clone(), hints)));
                 }
                 Output::Disconnect => self.wire = None,
                 Output::Tell(event) => {
@@ -239,87 +271,28 @@ async fn write_batch(
     sender.flush().await
 }
 
+/// What is known of where the scheduler may be, beyond what the configuration says.
+#[derive(Clone, Debug, Default)]
+struct Hints {
+    /// A scheduler that stands by has named the master.
+    named: Option<SocketAddr>,
+    /// Those that stood by for the last master. One that still does, names it.
+    standbys: Vec<SocketAddr>,
+}
+
 /// Finds the scheduler and connects; the error is a sentence.
-async fn connect(config: LinkConfig) -> Result<Connection, String> {
-    let named = config.scheduler.as_deref().unwrap_or("");
-    let (host, port) =
-        host_and_port(named).ok_or_else(|| format!("{named:?} is not HOST or HOST:PORT"))?;
-    let addresses = match host {
-        "" => find(&config, port).await?,
-        host => resolve(host, port).await?,
-    };
-    let mut why = String::new();
-    for address in addresses {
-        match Connection::connect(address, &config.credentials, CONNECT_TIMEOUT).await {
+async fn connect(config: LinkConfig, hints: Hints) -> Result<Connection, String> {
+    let credentials = &config.credentials;
+    for known in [hints.named.as_slice(), &hints.standbys] {
+        if known.is_empty() {
+            continue;
+        }
+        match whereabouts::reach_within(known, credentials, HINT_TIMEOUT).await {
             Ok(connection) => return Ok(connection),
-            Err(error) => why = format!("connect to the scheduler at {address}: {error}"),
+            Err(why) => log::debug!("{why}"),
         }
     }
-    Err(why)
-}
-
-async fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
-    let name = host.to_owned();
-    let found = smol::unblock(move || names::host(&name, port)).await;
-    match found {
-        Ok(addresses) if addresses.is_empty() => Err(format!("{host} has no address")),
-        Ok(addresses) => Ok(addresses),
-        Err(error) => Err(format!("look up {host}: {error}")),
-    }
-}
-
-async fn find(config: &LinkConfig, port: u16) -> Result<Vec<SocketAddr>, String> {
-    let key = config.credentials.datagram_key();
     let netname = &config.login.netname;
-    let found = discover::find(&key, netname, port, FIND_TIMEOUT).await;
-    match found {
-        Ok(addresses) if addresses.is_empty() => Err(format!(
-            "no scheduler of {netname:?} answers on UDP port {port}"
-        )),
-        Ok(addresses) => Ok(addresses),
-        Err(error) => Err(format!("ask for a scheduler: {error}")),
-    }
-}
-
-/// Splits `HOST`, `HOST:PORT`, `[V6]:PORT`, `[V6]`, a bare IPv6 address, or `:PORT` with its empty host; the
-/// port is [`SCHEDULER_PORT`] where none is named.
-pub fn host_and_port(text: &str) -> Option<(&str, u16)> {
-    if let Some(rest) = text.strip_prefix('[') {
-        let (host, rest) = rest.split_once(']')?;
-        return match rest.strip_prefix(':') {
-            Some(port) => Some((host, port.parse().ok()?)),
-            None => rest.is_empty().then_some((host, SCHEDULER_PORT)),
-        };
-    }
-    match text.split_once(':') {
-        Some((_, rest)) if rest.contains(':') => Some((text, SCHEDULER_PORT)),
-        Some((host, port)) => Some((host, port.parse().ok()?)),
-        None => Some((text, SCHEDULER_PORT)),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_scheduler_is_named_with_or_without_port() {
-        for (text, expect) in [
-            ("build", Some(("build", 8765))),
-            ("build:99", Some(("build", 99))),
-            ("10.0.0.1:99", Some(("10.0.0.1", 99))),
-            ("::1", Some(("::1", 8765))),
-            ("[::1]", Some(("::1", 8765))),
-            ("[::1]:99", Some(("::1", 99))),
-            ("", Some(("", 8765))),
-            (":99", Some(("", 99))),
-            ("build:", None),
-            ("build:port", None),
-            ("build:65536", None),
-            ("[::1", None),
-            ("[::1]99", None),
-        ] {
-            assert_eq!(host_and_port(text), expect, "{text}");
-        }
-    }
+    let found = whereabouts::locate(&config.schedulers, credentials, netname, FIND_TIMEOUT).await?;
+    whereabouts::reach(&found, credentials, CONNECT_TIMEOUT).await
 }

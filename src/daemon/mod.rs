@@ -16,15 +16,16 @@ pub mod slots;
 
 use std::error::Error;
 
+use self::process::Reload;
 use crate::config::DaemonConfig;
 
 /// Runs the daemon until it is told to stop.
-pub fn run(config: DaemonConfig) -> Result<(), Box<dyn Error + Send + Sync>> {
+pub fn run(config: DaemonConfig, reload: Reload) -> Result<(), Box<dyn Error + Send + Sync>> {
     if nix::unistd::geteuid().is_root() && !broker::is_child() {
         broker::run(&config)
     } else if broker::is_child() {
-        process::run_below_broker(config)
+        process::run_below_broker(config, reload)
     } else {
-        process::run_alone(config)
+        process::run_alone(config, reload)
     }
 }

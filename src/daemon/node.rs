@@ -15,7 +15,7 @@ use super::link::{LinkCommand, LinkEvent};
 use super::load::Pressure;
 use super::slots::{Admission, Claim, Slots};
 use crate::executor;
-use crate::id::{Bytes, Digest, LeaseId, RequestId};
+use crate::id::{Bytes, Digest, LeaseId, RequestId, Term};
 use crate::message::{Deal, FromNode, NodeState, Offer, OwnNode, ToNode};
 use crate::news::{LocalJobs, OTHER_REASONS, REASONS_MAX, file_end};
 
@@ -37,6 +37,12 @@ enum Event {
         removed: Vec<Digest>,
     },
     Link(LinkEvent),
+    /// So many slots from now on.
+    Resize(u32),
+    /// No more jobs of others.
+    Drain,
+    /// Somebody waits until no job of others runs and no submitter is connected, but for so many.
+    WhenIdle(usize, Sender<()>),
     /// The pause after the last word on the state is over.
     TellState,
     /// The pause after the first local job that the scheduler has not been told of is over.
@@ -51,6 +57,8 @@ pub struct Node {
     events: Sender<Event>,
     claims: Arc<AtomicU64>,
     ports: Arc<AtomicU32>,
+    /// The latest term of a scheduler that this node has known.
+    term: Arc<AtomicU64>,
 }
 
 /// Room for a remote job, and later its slot; free again when dropped.
@@ -89,9 +97,13 @@ impl Node {
             events: sender.clone(),
             claims: Arc::default(),
             ports: Arc::default(),
+            term: Arc::default(),
         };
         let dispatcher = Dispatcher {
             slots: Slots::new(slots),
+            term: node.term.clone(),
+            is_draining: false,
+            waiting_for_idle: Vec::new(),
             link,
             ports: BTreeMap::new(),
             requests: BTreeSet::new(),
@@ -120,7 +132,7 @@ impl Node {
                 if pressure.send(now).await.is_err() {
                     return;
                 }
-                smol::Timer::after(PRESSURE_EVERY).await;
+                crate::reactor::Timer::after(PRESSURE_EVERY).await;
             }
         };
         let run = async move {
@@ -161,6 +173,29 @@ impl Node {
         room.answers.recv().await.ok()?.then_some(room)
     }
 
+    /// Whether a lease of this term is worth nothing: another scheduler has followed.
+    pub fn is_outdated(&self, term: Term) -> bool {
+        term.0 < self.term.load(Ordering::Relaxed)
+    }
+
+    /// From now on this node has so many slots.
+    pub fn resize(&self, slots: u32) {
+        let _ = self.events.try_send(Event::Resize(slots));
+    }
+
+    /// From now on no job of others is taken, and the scheduler knows it.
+    pub fn drain(&self) {
+        let _ = self.events.try_send(Event::Drain);
+    }
+
+    /// Waits until no job of others runs, and no more than `submitters` are connected.
+    pub async fn idle(&self, submitters: usize) {
+        let (sender, idle) = channel::bounded(1);
+        let _ = self.events.try_send(Event::WhenIdle(submitters, sender));
+        // A dispatcher that is gone has nothing to do.
+        let _ = idle.recv().await;
+    }
+
     /// Tells the scheduler which toolchains came and went.
     pub fn toolchains(&self, added: Vec<Digest>, removed: Vec<Digest>) {
         let _ = self.events.try_send(Event::Toolchains { added, removed });
@@ -178,6 +213,11 @@ const STATE_PAUSE: Duration = Duration::from_millis(100);
 
 struct Dispatcher {
     slots: Slots,
+    /// The latest term of a scheduler; [`Node`] reads it.
+    term: Arc<AtomicU64>,
+    is_draining: bool,
+    /// They want to know when no job of others runs and no more submitters than this are connected.
+    waiting_for_idle: Vec<(usize, Sender<()>)>,
     link: Sender<LinkCommand>,
     ports: BTreeMap<Port, Sender<FromNode>>,
     /// Requests that wait at the scheduler, by the number under which the scheduler knows them.
@@ -208,6 +248,7 @@ impl Dispatcher {
             self.on_event(event);
             self.grant();
             self.tell_state();
+            self.tell_idle();
         }
     }
 
@@ -218,6 +259,18 @@ impl Dispatcher {
             }
             Event::From(port, message) => self.on_submitter(port, message),
             Event::Closed(port) => self.on_closed(port),
+            Event::Resize(slots) => {
+                self.slots.resize(slots);
+                self.tell_link(LinkCommand::Slots(slots));
+            }
+            Event::Drain => {
+                self.is_draining = true;
+                self.tell_link(LinkCommand::NoRemote("it is about to end".to_owned()));
+            }
+            Event::WhenIdle(submitters, sender) => self.waiting_for_idle.push((submitters, sender)),
+            Event::Claim(_, _, sender) if self.is_draining => {
+                let _ = sender.try_send(false);
+            }
             Event::Claim(claim, lease, sender) => {
                 let admission = self.slots.claim_remote(claim, lease);
                 let _ = sender.try_send(admission == Admission::Accepted);
@@ -389,7 +442,8 @@ impl Dispatcher {
 
     fn on_link(&mut self, event: LinkEvent) {
         match event {
-            LinkEvent::Up { node, name } => {
+            LinkEvent::Up { node, name, term } => {
+                self.term.fetch_max(term.0, Ordering::Relaxed);
                 log::info!("the scheduler knows this node as {name} ({node})");
             }
             LinkEvent::Down(why) => {
@@ -459,12 +513,25 @@ impl Dispatcher {
         self.telling = true;
         let events = self.events.clone();
         executor::spawn(async move {
-            smol::Timer::after(STATE_PAUSE).await;
+            crate::reactor::Timer::after(STATE_PAUSE).await;
             let _ = events.try_send(Event::TellState);
         })
         .detach();
         self.told = state.clone();
         self.tell_link(LinkCommand::State(state));
+    }
+
+    fn tell_idle(&mut self) {
+        let submitters = self.ports.len();
+        if self.slots.remote_jobs() == 0 && self.remote.is_empty() {
+            self.waiting_for_idle.retain(|(allowed, sender)| {
+                let waits = submitters > *allowed;
+                if !waits {
+                    let _ = sender.try_send(());
+                }
+                waits
+            });
+        }
     }
 
     fn state(&self) -> NodeState {

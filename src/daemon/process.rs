@@ -12,17 +12,19 @@ use std::sync::Arc;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::socket::{getsockopt, sockopt};
-use smol::Async;
+use smol::future::FutureExt;
 
-use super::agent;
+use super::agent::{self, Word};
 use super::broker;
 use super::link::{self, LinkConfig};
 use super::node::{Node, RemoteRoom};
+use crate::account;
 use crate::config::DaemonConfig;
 use crate::executor;
-use crate::id::{Digest, LeaseId};
+use crate::id::{Digest, LeaseId, Term};
 use crate::key::{ClusterKey, Credentials};
-use crate::message::Login;
+use crate::message::{Login, NodeState};
+use crate::reactor::Async;
 use crate::sandbox::ladder;
 use crate::sandbox::spec::{Limits, Rung};
 use crate::sandbox::zygote::Starter;
@@ -48,8 +50,13 @@ const JOB_FILE_BYTES: u64 = 4 << 30;
 /// Inodes of a submitter's trees.
 const TREE_INODES: u64 = 1_000_000;
 
+/// Reads the daemon's configuration anew.
+pub type Reload = Box<dyn Fn() -> Result<DaemonConfig, Failure> + Send + Sync>;
+
 /// A daemon of an ordinary user: one process for everything.
-pub fn run_alone(config: DaemonConfig) -> Result<(), Failure> {
+pub fn run_alone(config: DaemonConfig, reload: Reload) -> Result<(), Failure> {
+    // Before the first socket, which may bring a thread.
+    let hangups = crate::signal::hangups()?;
     prepare();
     let credentials = Credentials::of(&config.cluster, true)?;
     fs::DirBuilder::new()
@@ -72,30 +79,95 @@ pub fn run_alone(config: DaemonConfig) -> Result<(), Failure> {
             config.cache_dir.join("archives"),
         )?;
         executor::spawn(async move { placement.listen(from_node).await }).detach();
-        executor::spawn(accept_clients(listener, submitter)).detach();
+        // Each client holds one end as long as it is served.
+        let (served, all_served) = smol::channel::bounded::<()>(1);
+        let door = executor::spawn(accept_clients(listener, submitter, served));
         log::info!("clients connect at {}", config.socket.display());
-        let _ = stops.recv().await;
+        let reloads = async {
+            while hangups.recv().await.is_ok() {
+                take_over(&node, &config, &reload);
+            }
+            smol::future::pending().await
+        };
+        let stopped = async {
+            let _ = stops.recv().await;
+        };
+        stopped.or(reloads).await;
+        // Whoever comes now finds nobody, and compiles by himself.
+        let _ = fs::remove_file(&config.socket);
+        drop(door);
+        node.drain();
+        if config.process.with_parent.is_none() {
+            log::info!("no more jobs are taken; those that run are awaited");
+            let done = async {
+                let _ = all_served.recv().await;
+                // The submitter of this process stays connected.
+                node.idle(1).await;
+            };
+            let again = async {
+                let _ = stops.recv().await;
+                log::warn!("told again to stop: what runs is given up");
+            };
+            done.or(again).await;
+        }
         Ok(())
     });
     let _ = fs::remove_file(&config.socket);
     result
 }
 
+/// Takes over what can be changed while the daemon runs.
+fn take_over(node: &Node, before: &DaemonConfig, reload: &Reload) {
+    match reload() {
+        Ok(config) => {
+            let slots = config.max_jobs.unwrap_or(processors() as u32);
+            log::info!("the configuration was read anew: {slots} compiles at a time");
+            node.resize(slots);
+            let unchanged = DaemonConfig {
+                max_jobs: before.max_jobs,
+                ..config
+            };
+            if unchanged != *before {
+                log::warn!("other changes of the configuration need a restart");
+            }
+        }
+        Err(error) => log::error!("the configuration stays as it was: {error}"),
+    }
+}
+
 /// The node of a daemon that root started, with the rights of `--user`.
-pub fn run_below_broker(config: DaemonConfig) -> Result<(), Failure> {
+pub fn run_below_broker(config: DaemonConfig, reload: Reload) -> Result<(), Failure> {
     prepare();
     // The key is in this process; nobody else who runs as this user may look at it.
     nix::sys::prctl::set_dumpable(false)?;
+    // They are the broker's, which says what is to be done; a terminal sends them to all of its processes.
+    let _hangups = crate::signal::hangups()?;
+    let _stops = crate::signal::stops()?;
     let broker = Async::new(io::stdin().as_fd().try_clone_to_owned()?)?;
     executor::block_on(async {
         let Start { credentials, .. } = hear_start(&broker).await?;
         let node = start(&config, &credentials, Some(by_broker(&broker)?)).await?;
-        while let Some(line) = agent::next_descriptor(&broker).await? {
-            let (to_node, from_node) = node.open();
-            let line = Async::new(UnixStream::from(line))?;
-            executor::spawn(agent::attend(line, to_node, from_node)).detach();
+        loop {
+            match agent::hear_broker(&broker).await? {
+                Word::Descriptor(line) => {
+                    let (to_node, from_node) = node.open();
+                    let line = Async::new(UnixStream::from(line))?;
+                    executor::spawn(agent::attend(line, to_node, from_node)).detach();
+                }
+                Word::Reload => take_over(&node, &config, &reload),
+                Word::Drain => {
+                    node.drain();
+                    let gone = async {
+                        while !matches!(agent::hear_broker(&broker).await, Ok(Word::Gone) | Err(_))
+                        {
+                        }
+                    };
+                    node.idle(0).or(gone).await;
+                    return Ok(());
+                }
+                Word::Gone => return Ok(()),
+            }
         }
-        Ok(())
     })
 }
 
@@ -135,8 +207,12 @@ pub async fn hear_start(broker: &Async<OwnedFd>) -> io::Result<Start> {
 }
 
 /// What every daemon process does first: as many descriptors as it may have (each waiting client
-/// is one), and no core file with a key in it is needed.
+/// is one), and, where the variable `ICE_ACCOUNT` is set, an account of what each phase costs, which
+/// is logged with every job.
 pub fn prepare() {
+    if std::env::var_os("ICE_ACCOUNT").is_some() {
+        account::keep();
+    }
     if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
         let _ = setrlimit(Resource::RLIMIT_NOFILE, hard.min(1 << 20), hard);
     }
@@ -168,7 +244,11 @@ pub fn listen_unix(path: &Path) -> Result<UnixListener, Failure> {
         .map_err(|error| format!("listen at {}: {error}", path.display()).into())
 }
 
-async fn accept_clients(listener: Async<UnixListener>, submitter: Arc<Submitter>) {
+async fn accept_clients(
+    listener: Async<UnixListener>,
+    submitter: Arc<Submitter>,
+    served: smol::channel::Sender<()>,
+) {
     let owner = nix::unistd::geteuid().as_raw();
     loop {
         match listener.accept().await {
@@ -176,13 +256,17 @@ async fn accept_clients(listener: Async<UnixListener>, submitter: Arc<Submitter>
                 // The submitter reads with its owner's rights, so it works for nobody else.
                 let who = getsockopt(&client, sockopt::PeerCredentials).map(|who| who.uid());
                 if who == Ok(owner) {
-                    let submitter = submitter.clone();
-                    executor::spawn(async move { submitter.serve(client).await }).detach();
+                    let (submitter, served) = (submitter.clone(), served.clone());
+                    executor::spawn(async move {
+                        submitter.serve(client).await;
+                        drop(served);
+                    })
+                    .detach();
                 }
             }
             Err(error) => {
                 log::warn!("accept a client: {error}");
-                smol::Timer::after(std::time::Duration::from_millis(100)).await;
+                crate::reactor::Timer::after(std::time::Duration::from_millis(100)).await;
             }
         }
     }
@@ -203,6 +287,10 @@ impl Admission for NodeSlots {
             let room = self.0.remote_room(lease).await?;
             Some(Box::new(room) as Box<dyn Room>)
         })
+    }
+
+    fn is_outdated(&self, term: Term) -> bool {
+        self.0.is_outdated(term)
     }
 
     fn toolchains(&self, added: Vec<Digest>, removed: Vec<Digest>) {
@@ -244,9 +332,11 @@ async fn start(
         slots,
         no_remote,
         toolchains,
+        state: NodeState::default(),
+        seen: Term::default(),
     };
     let link = LinkConfig {
-        scheduler: config.scheduler.clone(),
+        schedulers: config.schedulers.clone(),
         credentials: credentials.clone(),
         login,
     };
@@ -313,7 +403,7 @@ async fn start_worker(
     let toolchains = store.toolchains();
     let worker = Worker {
         store,
-        tenancies: Ok(Tenancies::new(rung, starter, trees)),
+        tenancies: Ok(Tenancies::new(rung, starter, trees, config.verify_trees)),
         admission: Box::new(NodeSlots(node.clone())),
         limits,
         fetching: smol::lock::Mutex::new(()),

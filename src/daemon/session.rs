@@ -1,9 +1,9 @@
 //! The node's side of its connection to the scheduler, as a state machine.
 //!
 //! Decides when to connect, what to say after a login, when a scheduler is silent for too long, and
-//! what becomes of requests when there is none: they wait for the next scheduler for a short while after one
-//! was lost, and are answered at once otherwise, so that the work is done on this
-//! machine. Knows no socket and no clock; [`super::link`] has them.
+//! what becomes of requests when there is none. After the end of one, requests wait a moment for the one that
+//! takes over, and are made again there. Without a hope for one each is answered at once, so that the
+//! work is done on this machine. Knows no socket and no clock; [`super::link`] has them.
 //!
 //! Leases belong to the connection on which they were granted. What is said of them later is swallowed here:
 //! to another scheduler the number would mean somebody else's lease.
@@ -11,7 +11,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::id::{Digest, LeaseId, NodeId, RequestId, Time};
+use crate::id::{Digest, LeaseId, NodeId, RequestId, Term, Time};
 use crate::message::{
     Deal, FromScheduler, Login, NodeState, Offer, REPORT_EVERY_MS, ToScheduler, Want,
 };
@@ -30,6 +30,10 @@ pub enum LinkCommand {
         /// Evicted ones.
         removed: Vec<Digest>,
     },
+    /// From now on the node has so many slots, remote and local together.
+    Slots(u32),
+    /// From now on it takes no remote jobs, for this reason.
+    NoRemote(String),
     /// The state of this node, now.
     State(NodeState),
     /// Jobs ran here without a lease. Not kept for a scheduler that is not there.
@@ -45,6 +49,8 @@ pub enum LinkEvent {
         node: NodeId,
         /// The node's name there.
         name: String,
+        /// The scheduler's term.
+        term: Term,
     },
     /// There is no scheduler, for this reason. Leases of the one before are void. Also said, once
     /// for each reason, while none can be found.
@@ -95,10 +101,12 @@ const PAUSE_FIRST: Duration = Duration::from_millis(500);
 const PAUSE_LONGEST: Duration = Duration::from_secs(3);
 /// A connection that lasted for less does not earn an immediate second.
 const SHORT: Duration = Duration::from_secs(1);
+/// So long requests wait for another scheduler when theirs is gone.
+const PATIENCE: Duration = Duration::from_millis(2500);
+/// Schedulers that stand by may send us on in turn, at most so many times; then we pause.
+const HOPS_MAX: u32 = 5;
 /// A tick that comes so much too late says that this process was stopped, not the scheduler.
 const LATENESS: Duration = Duration::from_millis(500);
-/// How long requests wait for the next scheduler after one was lost.
-const PATIENCE: Duration = Duration::from_secs(2);
 /// Requests that wait, at most; more are denied.
 const PENDING_MAX: usize = 4096;
 /// Toolchains that are told to the scheduler, at most.
@@ -111,11 +119,12 @@ pub struct Session {
     toolchains: BTreeSet<Digest>,
     state: NodeState,
     phase: Phase,
-    /// The requests that wait.
     pending: BTreeMap<RequestId, Want>,
-    /// Until when they wait for another scheduler, after one was lost.
-    patience: Option<Time>,
     leases: BTreeSet<LeaseId>,
+    /// Until then requests wait for a scheduler.
+    patience: Option<Time>,
+    /// How many schedulers have sent us on since the last welcome.
+    hops: u32,
     pause: Duration,
     /// Why there is no scheduler, for whoever asks now.
     why: String,
@@ -149,8 +158,9 @@ impl Session {
             state: NodeState::default(),
             phase: Phase::Resting { until: Time(0) },
             pending: BTreeMap::new(),
-            patience: None,
             leases: BTreeSet::new(),
+            patience: None,
+            hops: 0,
             pause: PAUSE_FIRST,
             why: "not found yet".into(),
             outputs: Vec::new(),
@@ -171,7 +181,7 @@ impl Session {
 
     /// When the next [`Input::Tick`] is due, if nothing else happens.
     pub fn next_wake(&self) -> Option<Time> {
-        let of_phase = match self.phase {
+        let wake = match self.phase {
             Phase::Resting { until } => Some(until),
             Phase::Connecting => None,
             Phase::Greeting { since } => Some(since.after(WELCOME_TIMEOUT)),
@@ -182,7 +192,10 @@ impl Session {
                 ..
             } => Some(report_due(reported, changed).min(heard.after(SILENCE))),
         };
-        of_phase.into_iter().chain(self.patience).min()
+        match (wake, self.patience) {
+            (Some(wake), Some(patience)) => Some(wake.min(patience)),
+            (wake, patience) => wake.or(patience),
+        }
     }
 
     fn command(&mut self, command: LinkCommand, now: Time) {
@@ -193,6 +206,14 @@ impl Session {
                 if matches!(self.phase, Phase::Up { .. }) {
                     self.send(ToScheduler::LocalJobs(jobs));
                 }
+            }
+            LinkCommand::Slots(slots) => {
+                self.login.slots = slots;
+                self.tell_capacity();
+            }
+            LinkCommand::NoRemote(why) => {
+                self.login.no_remote = Some(why);
+                self.tell_capacity();
             }
             LinkCommand::State(state) => {
                 let differs = state != self.state;
@@ -277,6 +298,15 @@ impl Session {
         }
     }
 
+    fn tell_capacity(&mut self) {
+        if matches!(self.phase, Phase::Up { .. }) {
+            self.send(ToScheduler::Capacity {
+                slots: self.login.slots,
+                no_remote: self.login.no_remote.clone(),
+            });
+        }
+    }
+
     fn take_toolchains(&mut self, mut added: Vec<Digest>, removed: Vec<Digest>) {
         for gone in &removed {
             self.toolchains.remove(gone);
@@ -297,6 +327,7 @@ impl Session {
         let toolchains = self.toolchains.iter().copied().take(TOOLCHAINS_MAX);
         self.send(ToScheduler::Login(Login {
             toolchains: toolchains.collect(),
+            state: self.state.clone(),
             ..self.login.clone()
         }));
     }
@@ -306,18 +337,40 @@ impl Session {
             *heard = now;
         }
         match (self.phase, message) {
-            (Phase::Greeting { .. }, FromScheduler::Welcome { node, name }) => {
+            (Phase::Greeting { .. }, FromScheduler::Welcome { term, .. })
+                if term < self.login.seen =>
+            {
+                self.give_up("it is no longer the master".into(), now);
+            }
+            (Phase::Greeting { .. }, FromScheduler::Welcome { node, name, term }) => {
+                self.login.seen = term;
                 self.phase = Phase::Up {
                     since: now,
                     heard: now,
                     reported: now,
                     changed: false,
                 };
-                self.tell(LinkEvent::Up { node, name });
-                self.report(now);
                 self.patience = None;
-                for want in self.pending.clone().into_values() {
+                self.hops = 0;
+                self.tell(LinkEvent::Up { node, name, term });
+                self.report(now);
+                // What the one before did not answer. The numbers of its nodes mean nothing here.
+                for mut want in self.pending.values().cloned().collect::<Vec<_>>() {
+                    want.except.clear();
                     self.say(Deal::Want(want));
+                }
+            }
+            (Phase::Greeting { .. }, FromScheduler::Elsewhere(_)) if self.hops < HOPS_MAX => {
+                self.hops += 1;
+                self.phase = Phase::Connecting;
+                self.outputs.extend([Output::Disconnect, Output::Connect]);
+            }
+            (_, FromScheduler::Elsewhere(at)) => {
+                let is_up = matches!(self.phase, Phase::Up { .. });
+                self.give_up(format!("it stands by for the one at {at}"), now);
+                if is_up {
+                    // However short it was, there is another one to connect to.
+                    self.phase = Phase::Resting { until: now };
                 }
             }
             (Phase::Greeting { .. }, FromScheduler::Refused(why)) => {
@@ -421,15 +474,14 @@ impl Session {
         self.leases.clear();
         if was_up {
             self.patience = Some(now.after(PATIENCE));
-        } else if self.patience.is_none() {
-            self.deny_all();
         }
     }
 
+    /// Nobody will answer these.
     fn deny_all(&mut self) {
-        let reason = format!("no scheduler: {}", self.why);
-        for (request, _) in std::mem::take(&mut self.pending) {
-            self.deny(request, reason.clone());
+        let why = format!("no scheduler: {}", self.why);
+        for request in std::mem::take(&mut self.pending).into_keys() {
+            self.deny(request, why.clone());
         }
     }
 
@@ -479,6 +531,8 @@ mod tests {
                 slots: 4,
                 no_remote: None,
                 toolchains: vec![],
+                state: NodeState::default(),
+                seen: Term::default(),
             };
             Self {
                 session: Session::new(login),
@@ -499,6 +553,7 @@ mod tests {
             self.hear(FromScheduler::Welcome {
                 node: NodeId(3),
                 name: "n".into(),
+                term: Term(5),
             })
         }
 
@@ -559,6 +614,7 @@ mod tests {
             node: NodeId(9),
             name: "w".into(),
             address: "10.0.0.9:10245".parse().unwrap(),
+            term: Term(5),
             home: Home::No,
             once: false,
             slowness_milli: 1000,
@@ -618,11 +674,36 @@ mod tests {
         let up = LinkEvent::Up {
             node: NodeId(3),
             name: "n".into(),
+            term: Term(5),
         };
         assert_eq!(
             story.welcome(),
             [Output::Tell(up), Output::Send(ToScheduler::State(busy(2)))]
         );
+    }
+
+    #[test]
+    fn a_change_of_capacity_is_told_at_once_and_to_the_next_scheduler() {
+        let mut story = Story::up();
+        let told = |no_remote: Option<&str>| {
+            let no_remote = no_remote.map(str::to_owned);
+            vec![Output::Send(ToScheduler::Capacity {
+                slots: 7,
+                no_remote,
+            })]
+        };
+        assert_eq!(story.command(LinkCommand::Slots(7)), told(None));
+        let command = LinkCommand::NoRemote("it rests".to_owned());
+        assert_eq!(story.command(command), told(Some("it rests")));
+        let _ = story.input(Input::Lost("it ended".into()));
+        let _ = story.wake();
+        match &story.input(Input::Connected)[..] {
+            [Output::Send(ToScheduler::Login(login))] => {
+                assert_eq!(login.slots, 7);
+                assert_eq!(login.no_remote.as_deref(), Some("it rests"));
+            }
+            other => panic!("{other:?}"),
+        }
     }
 
     #[test]
@@ -667,6 +748,57 @@ mod tests {
             story.deal(began(4, 71)),
             [said(Deal::Withdraw(RequestId(4)))]
         );
+    }
+
+    #[test]
+    fn a_scheduler_of_an_earlier_term_is_not_obeyed() {
+        let mut story = Story::up();
+        let _ = story.command(LinkCommand::State(busy(2)));
+        let _ = story.input(Input::Lost("it ended".into()));
+        let _ = story.wake();
+        match &story.input(Input::Connected)[..] {
+            [Output::Send(ToScheduler::Login(login))] => {
+                assert_eq!(login.seen, Term(5));
+                assert_eq!(
+                    login.state,
+                    busy(2),
+                    "what runs is known before anything is lent"
+                );
+            }
+            other => panic!("{other:?}"),
+        }
+        let (node, name) = (NodeId(1), "n".to_owned());
+        let term = Term(4);
+        let outputs = story.hear(FromScheduler::Welcome { node, name, term });
+        assert_eq!(outputs[0], Output::Disconnect);
+        assert!(
+            !outputs
+                .iter()
+                .any(|output| matches!(output, Output::Tell(LinkEvent::Up { .. })))
+        );
+    }
+
+    #[test]
+    fn who_is_sent_elsewhere_goes_there_at_once_but_not_for_ever() {
+        let at = "10.0.0.2:8765".parse().unwrap();
+        let mut story = Story::new();
+        let _ = story.wake();
+        for _ in 0..HOPS_MAX {
+            let _ = story.input(Input::Connected);
+            let outputs = story.hear(FromScheduler::Elsewhere(at));
+            assert_eq!(outputs, [Output::Disconnect, Output::Connect]);
+        }
+        let _ = story.input(Input::Connected);
+        let outputs = story.hear(FromScheduler::Elsewhere(at));
+        assert_eq!(outputs[0], Output::Disconnect);
+        assert_eq!(story.wake(), (500, vec![Output::Connect]));
+
+        // A master that steps down.
+        let mut story = Story::up();
+        let _ = story.deal(Deal::Want(want(1)));
+        let outputs = story.hear(FromScheduler::Elsewhere(at));
+        assert_eq!(denied(&outputs), [] as [u64; 0]);
+        assert_eq!(story.wake(), (0, vec![Output::Connect]));
     }
 
     #[test]

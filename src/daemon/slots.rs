@@ -49,6 +49,11 @@ impl Slots {
         }
     }
 
+    /// So many slots from now on. What holds one keeps it.
+    pub fn resize(&mut self, total: u32) {
+        self.total = total;
+    }
+
     /// A local job wants a slot. Its queue has no bound of its own: each waiting job is a
     /// compiler call that somebody on this machine has already started.
     pub fn claim_local(&mut self, claim: Claim) {
@@ -231,6 +236,26 @@ mod tests {
         assert_eq!(slots.granted(), claims(&[1]));
         slots.release(Claim(1));
         assert_eq!(slots.granted(), claims(&[2]));
+    }
+
+    #[test]
+    fn with_fewer_slots_nothing_new_begins_until_enough_have_ended() {
+        let mut slots = Slots::new(3);
+        for claim in [1, 2, 3] {
+            slots.claim_local(Claim(claim));
+        }
+        assert_eq!(slots.granted(), claims(&[1, 2, 3]));
+        slots.resize(1);
+        slots.claim_local(Claim(4));
+        for ended in [1, 2] {
+            slots.release(Claim(ended));
+            assert_eq!(slots.granted(), []);
+        }
+        slots.release(Claim(3));
+        assert_eq!(slots.granted(), claims(&[4]));
+        slots.resize(2);
+        slots.claim_local(Claim(5));
+        assert_eq!(slots.granted(), claims(&[5]));
     }
 
     #[test]

@@ -11,7 +11,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use crate::include::directives::{Form, is_word};
-use crate::include::harvest;
 use crate::include::macros::{
     Hidden, Macro, Text, Token, definition, hide, hides, intersect, is_name, is_reserved, plain,
     tokens, unite, words,
@@ -22,8 +21,6 @@ const TARGETS_MAX: usize = 20_000;
 /// Tokens that an expression may take up in all its expansions: they grow exponentially in hostile
 /// text.
 const WORK_MAX: usize = 50_000;
-/// Operands that are remembered for having too many expansions, at most.
-const WIDE_MAX: usize = 256;
 /// A name with more meanings than this is put off, if it can be: see [`Meaning::Deferred`].
 const EAGER_MEANINGS_MAX: usize = 4;
 /// Encloses the name of a macro that was put off. No token contains it.
@@ -52,31 +49,10 @@ pub enum Unknown {
 pub trait MacroTable {
     /// All texts that follow `#define` for this name, as `NAME(a, b) body`.
     fn definitions(&mut self, name: &[u8]) -> Vec<Vec<u8>>;
-    /// All names of macros that begin with this one and are longer.
-    fn longer(&mut self, name: &[u8]) -> Vec<Vec<u8>>;
 }
 
-/// Every name that `operand` can expand to. Operands that had too many expansions once are put into
-/// `wide`, and are not expanded again: the attempt costs more than the rest of a scan.
-pub fn targets(
-    operand: &[u8],
-    table: &mut dyn MacroTable,
-    wide: &mut BTreeSet<Vec<u8>>,
-) -> Result<BTreeSet<Target>, Unknown> {
-    if !wide.contains(operand) {
-        match targets_of(operand, table) {
-            Err(Unknown::Budget) => {}
-            result => return result,
-        }
-        if wide.len() < WIDE_MAX {
-            wide.insert(operand.to_vec());
-        }
-    }
-    harvest::names(operand, table)
-}
-
-/// As [`targets`], only by expansion.
-pub fn targets_of(operand: &[u8], table: &mut dyn MacroTable) -> Result<BTreeSet<Target>, Unknown> {
+/// Every name that `operand` can expand to.
+pub fn targets(operand: &[u8], table: &mut dyn MacroTable) -> Result<BTreeSet<Target>, Unknown> {
     let mut eager = BTreeSet::new();
     loop {
         match targets_with(operand, table, &eager) {
@@ -681,18 +657,12 @@ mod tests {
         fn definitions(&mut self, name: &[u8]) -> Vec<Vec<u8>> {
             self.0.of(name).map(<[u8]>::to_vec).collect()
         }
-
-        fn longer(&mut self, name: &[u8]) -> Vec<Vec<u8>> {
-            let names = self.0.all().map(directives::identifier);
-            let longer = names.filter(|other| other.len() > name.len() && other.starts_with(name));
-            longer.map(<[u8]>::to_vec).collect()
-        }
     }
 
     fn names(text: &str, operand: &str) -> String {
         let found = directives::read(text.as_bytes());
         let mut table = Table(found.definitions);
-        match targets(operand.as_bytes(), &mut table, &mut BTreeSet::new()) {
+        match targets(operand.as_bytes(), &mut table) {
             Ok(names) => {
                 let spelled = names.iter().map(|(form, name)| match form {
                     Form::Quote => format!("\"{}\"", String::from_utf8_lossy(name)),
@@ -752,23 +722,6 @@ mod tests {
         ] {
             assert_eq!(names(text, operand), expect, "{text:?} {operand:?}");
         }
-    }
-
-    #[test]
-    fn a_name_written_out_is_found_where_expansion_is_too_much() {
-        let text = "#define NAME PICK(A, LIST)\n#define LIST (1, <x/y.h>)\n\
-                    #define PICK(a, f) PICK_ ## a f\n#define PICK_1(n) \"n.h\"\n\
-                    #define LIST_OTHER <not.h>\n#define FAR <far.h>\n";
-        let table = || Table(directives::read(text.as_bytes()).definitions);
-        let harvest = harvest::names(b"NAME", &mut table()).unwrap();
-        let expect = [
-            (Form::Quote, b"n.h".to_vec()),
-            (Form::Angle, b"x/y.h".to_vec()),
-        ];
-        assert!(harvest.iter().eq(&expect), "{harvest:?}");
-        let text = "#define NAME S(x)\n#define S(x) #x";
-        let mut table = Table(directives::read(text.as_bytes()).definitions);
-        assert_eq!(harvest::names(b"NAME", &mut table), Err(Unknown::Budget));
     }
 
     #[test]

@@ -67,6 +67,8 @@ pub struct Computed {
     /// The macro through which a condition would have to ask (`HAS_INCLUDE(NAME)`): it matters only
     /// when that macro is a wrapper of `__has_include`. Empty for an ordinary directive.
     pub through: Vec<u8>,
+    /// It stands in a macro's body, so that it is asked from wherever the macro is used.
+    pub roams: bool,
 }
 
 /// Everything found in one file.
@@ -78,6 +80,20 @@ pub struct Directives {
     pub computed: Vec<Computed>,
     /// Macros whose body asks `__has_include` about a parameter.
     pub wrappers: Vec<Vec<u8>>,
+    /// Macros whose body asks in a way that is not followed: what they lead to can't be told.
+    pub puzzles: Vec<Vec<u8>>,
+    /// A condition asks in a way that is not followed: its line and text.
+    pub puzzle: Option<(u32, Vec<u8>)>,
+    /// Quoted names that macro bodies ask for, beside whatever file uses them; those in calls of other
+    /// macros only if these are wrappers, which is the second field.
+    pub probes: Vec<(Include, bool)>,
+    /// Names of files that stand written out in macro bodies, whoever may use them.
+    pub written: Vec<Include>,
+    /// The same, of words that no `(` follows.
+    pub bare_words: Vec<u32>,
+    /// Hashes of all words in conditions but the operands of `defined`, as [`name_hash`] makes them;
+    /// sorted.
+    pub condition_words: Vec<u32>,
     /// Every macro definition.
     pub definitions: Definitions,
     /// `__DATE__`, `__TIME__` or `__TIMESTAMP__` occurs.
@@ -125,6 +141,13 @@ impl Definitions {
         }
         self.index
             .push((name_hash(name), start, self.text.len() as u32));
+    }
+
+    /// Definitions whose text contains these bytes.
+    pub fn mentioning(&self, word: &[u8]) -> impl Iterator<Item = &[u8]> {
+        let found = memmem::find(&self.text, word).is_some();
+        let mention = move |text: &&[u8]| memmem::find(text, word).is_some();
+        self.all().filter(move |_| found).filter(mention)
     }
 
     /// The text of every definition.
@@ -214,8 +237,19 @@ pub fn read(bytes: &[u8]) -> Directives {
     found
         .computed
         .dedup_by(|a, b| (a.usage, &a.operand, &a.through) == (b.usage, &b.operand, &b.through));
-    found.wrappers.sort_unstable();
-    found.wrappers.dedup();
+    for names in [&mut found.wrappers, &mut found.puzzles] {
+        names.sort_unstable();
+        names.dedup();
+    }
+    found.written.sort_unstable();
+    found.written.dedup();
+    found.probes.sort_unstable();
+    found.probes.dedup();
+    for words in [&mut found.condition_words, &mut found.bare_words] {
+        words.sort_unstable();
+        words.dedup();
+        words.shrink_to_fit();
+    }
     found.definitions.finish();
     found
 }
@@ -558,7 +592,7 @@ impl<'a> Reader<'a> {
             }
             None => {
                 let (operand, end) = self.rest_of_line(at);
-                self.computed(usage, &operand, b"", at);
+                self.computed(usage, &operand, b"", false, at);
                 end
             }
         }
@@ -574,17 +608,24 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn computed(&mut self, usage: Use, operand: &[u8], through: &[u8], at: usize) {
+    /// The line of a position that is not before the last one asked about.
+    fn line_of(&mut self, at: usize) -> u32 {
+        self.line += memchr::memchr_iter(b'\n', &self.text[self.counted..at]).count() as u32;
+        self.counted = at;
+        self.line
+    }
+
+    fn computed(&mut self, usage: Use, operand: &[u8], through: &[u8], roams: bool, at: usize) {
         if identifier(operand).is_empty() && operand.first() != Some(&b'<') {
             return; // nothing that could expand to a name
         }
-        self.line += memchr::memchr_iter(b'\n', &self.text[self.counted..at]).count() as u32;
-        self.counted = at;
+        let line = self.line_of(at);
         self.found.computed.push(Computed {
             usage,
             operand: operand.to_vec(),
-            line: self.line,
+            line,
             through: through.to_vec(),
+            roams,
         });
     }
 
@@ -633,6 +674,11 @@ impl<'a> Reader<'a> {
                     }
                     at = end;
                 }
+                b'\\' if let Some((character, length)) = universal(&self.text[at..]) => {
+                    // The same identifier as the one that has the character itself.
+                    line.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
+                    at += length;
+                }
                 b'<' if line.trim_ascii_end().last() == Some(&b'(') => {
                     // A header's name may contain what looks like a comment.
                     let end = self.literal(at).map_or(at + 1, |literal| literal.2);
@@ -664,36 +710,122 @@ impl<'a> Reader<'a> {
             },
             _ => (&rest[..0], rest),
         };
+        let is_parameter = |word: &[u8]| {
+            word == b"__VA_ARGS__" || words(parameters).any(|parameter| parameter == word)
+        };
+        self.written(body, &is_parameter);
+        if memmem::find(body, b"__has_").is_none() {
+            for call in calls(body) {
+                if let Argument::Literal(form, literal) = call.argument
+                    && (form == Form::Angle || like_a_file(literal))
+                {
+                    // The callee may be a wrapper of `__has_include`.
+                    self.include(Use::Probe, form, literal);
+                    self.probe(Use::Probe, form, literal, true);
+                }
+            }
+            return end;
+        }
         for call in calls(body) {
-            match call.argument {
-                Argument::Literal(form, literal) => {
-                    if form == Form::Angle || asks(call.callee).is_some() || like_a_file(literal) {
-                        self.include(asks(call.callee).unwrap_or(Use::Probe), form, literal);
+            match (call.argument, asks(call.callee)) {
+                (Argument::Literal(form, literal), usage) => {
+                    if form == Form::Angle || usage.is_some() || like_a_file(literal) {
+                        let (usage, wrapped) = (usage.unwrap_or(Use::Probe), usage.is_none());
+                        self.include(usage, form, literal);
+                        self.probe(usage, form, literal, wrapped);
+                    }
+                    // In a body `<a/x.h>` is tokens, some of which may be parameters.
+                    if usage.is_some() && form == Form::Angle && words(literal).any(is_parameter) {
+                        self.found.puzzles.push(name.to_vec());
                     }
                 }
-                Argument::Text(operand) => {
-                    if let Some(usage) = asks(call.callee) {
-                        let by_parameter = words(operand).any(|word| {
-                            word == b"__VA_ARGS__" || words(parameters).any(|p| p == word)
-                        });
-                        if by_parameter {
-                            self.found.wrappers.push(name.to_vec());
-                        } else {
-                            self.computed(usage, operand, b"", at);
-                        }
+                (Argument::Text(operand), Some(usage)) => {
+                    if operand.contains(&b'#') {
+                        self.found.puzzles.push(name.to_vec());
+                    } else if words(operand).any(is_parameter) {
+                        self.found.wrappers.push(name.to_vec());
+                    } else {
+                        self.computed(usage, operand, b"", true, at);
                     }
                 }
+                (Argument::Text(_), None) => {}
             }
         }
         // `#define HAS_INCLUDE __has_include`
         if asks(body.trim_ascii()).is_some() {
             self.found.wrappers.push(name.to_vec());
+        } else if bare_operator(body) {
+            self.found.puzzles.push(name.to_vec());
         }
         end
     }
 
+    fn probe(&mut self, usage: Use, form: Form, name: &[u8], wrapped: bool) {
+        if form == Form::Quote && !name.is_empty() && !name.contains(&0) {
+            let include = Include {
+                usage,
+                form,
+                name: name.to_vec(),
+            };
+            self.found.probes.push((include, wrapped));
+        }
+    }
+
+    /// Takes the names of files that stand in a macro's body.
+    fn written(&mut self, body: &[u8], is_parameter: &dyn Fn(&[u8]) -> bool) {
+        let mut at = 0;
+        while let Some(step) = memchr::memchr2(b'"', b'<', &body[at..]) {
+            let start = at + step;
+            let (form, close) = match body[start] {
+                b'"' => (Form::Quote, b'"'),
+                _ => (Form::Angle, b'>'),
+            };
+            let Some(length) = memchr::memchr(close, &body[start + 1..]) else {
+                at = start + 1;
+                continue;
+            };
+            let name = &body[start + 1..start + 1 + length];
+            let is_name = like_a_file(name)
+                && !name
+                    .iter()
+                    .any(|b| matches!(b, b'(' | b')' | b'<' | b'"' | b'='))
+                && (form == Form::Quote || !words(name).any(is_parameter));
+            if is_name && !name.is_empty() {
+                self.found.written.push(Include {
+                    usage: Use::Include,
+                    form,
+                    name: name.to_vec(),
+                });
+            }
+            // A comparison is no name, and hides none that follows.
+            at = if form == Form::Quote {
+                start + length + 2
+            } else {
+                start + 1
+            };
+        }
+    }
+
     fn condition(&mut self, at: usize) -> usize {
         let (line, end) = self.rest_of_line(at);
+        let line_number = self.line_of(at);
+        let mut spoken = words(&line);
+        while let Some(word) = spoken.next() {
+            match word {
+                b"defined" => drop(spoken.next()),
+                word => {
+                    let hash = name_hash(word);
+                    self.found.condition_words.push(hash);
+                    let end = word.as_ptr().addr() - line.as_ptr().addr() + word.len();
+                    if line[end..].trim_ascii_start().first() != Some(&b'(') {
+                        self.found.bare_words.push(hash);
+                    }
+                }
+            }
+        }
+        if bare_operator(&line) {
+            self.found.puzzle.get_or_insert((line_number, line.clone()));
+        }
         for call in calls(&line) {
             match (call.argument, asks(call.callee)) {
                 // Whatever the macro's name is, only `__has_include` can make sense of a file's
@@ -701,13 +833,15 @@ impl<'a> Reader<'a> {
                 (Argument::Literal(form, name), usage) => {
                     self.include(usage.unwrap_or(Use::Probe), form, name);
                 }
-                (Argument::Text(operand), Some(usage)) => self.computed(usage, operand, b"", at),
+                (Argument::Text(operand), Some(usage)) => {
+                    self.computed(usage, operand, b"", false, at);
+                }
                 (Argument::Text(operand), None) => {
                     let first = operand
                         .first()
                         .is_some_and(|&b| is_word(b) && !b.is_ascii_digit());
                     if first && call.callee != b"defined" && !call.callee.starts_with(b"__has_") {
-                        self.computed(Use::Probe, operand, call.callee, at);
+                        self.computed(Use::Probe, operand, call.callee, false, at);
                     }
                 }
             }
@@ -759,14 +893,53 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// The character that a universal character name (`\u00c1`) stands for, and the name's length.
+fn universal(text: &[u8]) -> Option<(char, usize)> {
+    let length = match text.get(1)? {
+        b'u' => 6,
+        b'U' => 10,
+        _ => return None,
+    };
+    let digits = std::str::from_utf8(text.get(2..length)?).ok()?;
+    let is_number = digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+    let number = u32::from_str_radix(digits, 16).ok().filter(|_| is_number);
+    Some((char::from_u32(number?)?, length))
+}
+
 /// What an operator or directive of this name does with a file.
-fn asks(callee: &[u8]) -> Option<Use> {
+pub fn asks(callee: &[u8]) -> Option<Use> {
     match callee {
         b"__has_include" | b"__has_include__" => Some(Use::Probe),
         b"__has_include_next" | b"__has_include_next__" => Some(Use::ProbeNext),
         b"__has_embed" => Some(Use::Embed),
         _ => None,
     }
+}
+
+/// Whether an operator that asks for files stands in the text without an operand: handed to a macro,
+/// which may ask by it. As the operand of `defined` it asks nothing.
+fn bare_operator(text: &[u8]) -> bool {
+    let mut before: &[u8] = b"";
+    let mut at = 0;
+    while let Some(start) = text[at..].iter().position(|&b| is_word(b)) {
+        let start = at + start;
+        let word = identifier(&text[start..]);
+        at = start + word.len();
+        let called = text[at..].trim_ascii_start().first() == Some(&b'(');
+        if (asks(word).is_some() && before != b"defined" && !called) || part_of_operator(word) {
+            return true;
+        }
+        before = word;
+    }
+    false
+}
+
+/// Whether a word may be pasted together to an operator that asks for files.
+fn part_of_operator(word: &[u8]) -> bool {
+    let operators: [&[u8]; 2] = [b"__has_include_next", b"__has_embed"];
+    word.len() >= 3
+        && asks(word).is_none()
+        && operators.iter().any(|operator| operator.starts_with(word))
 }
 
 fn like_a_file(name: &[u8]) -> bool {
@@ -776,18 +949,24 @@ fn like_a_file(name: &[u8]) -> bool {
             .any(|b| matches!(b, b' ' | b'%' | b'\\' | b'\t' | b';' | b','))
 }
 
-struct Call<'a> {
-    callee: &'a [u8],
-    argument: Argument<'a>,
+/// A call in a macro's body or a condition.
+pub struct Call<'a> {
+    /// The word before the parenthesis.
+    pub callee: &'a [u8],
+    /// What follows it.
+    pub argument: Argument<'a>,
 }
 
-enum Argument<'a> {
+/// What stands in a call's parentheses.
+pub enum Argument<'a> {
+    /// A file's name, first of all.
     Literal(Form, &'a [u8]),
+    /// Something else, all of it.
     Text(&'a [u8]),
 }
 
 /// Every `word ( …`, nested ones too.
-fn calls(line: &[u8]) -> impl Iterator<Item = Call<'_>> {
+pub fn calls(line: &[u8]) -> impl Iterator<Item = Call<'_>> {
     memchr::memchr_iter(b'(', line).filter_map(move |open| {
         let before = line[..open].trim_ascii_end();
         let start = before
@@ -824,7 +1003,8 @@ fn calls(line: &[u8]) -> impl Iterator<Item = Call<'_>> {
     })
 }
 
-fn words(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+/// All words of a text: names and numbers.
+pub fn words(text: &[u8]) -> impl Iterator<Item = &[u8]> {
     text.split(|&b| !is_word(b)).filter(|word| !word.is_empty())
 }
 

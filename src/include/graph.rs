@@ -14,6 +14,7 @@ use std::sync::Arc;
 use crate::id::{AbsPath, Bytes, Digest};
 use crate::include::directives::{self, Definitions, Directives, Form, Use};
 use crate::include::places::{Disk, Found, PlaceId, Places, What};
+use crate::include::reach::Reach;
 use crate::include::request::{Decline, Family, Forced, Language, Scan, ScanRequest};
 use crate::include::search::SearchList;
 use crate::include::walk::Walk;
@@ -35,10 +36,10 @@ pub struct Graph {
     pub(super) content_bytes_max: usize,
     pub(super) places_max: usize,
     pub(super) names: BTreeMap<Arc<[u8]>, u32>,
-    /// Hashes of the names of all macros that were ever defined in a file: most names never are.
-    pub(super) defined: BTreeSet<u32>,
-    /// Operands of computed includes with too many expansions.
-    pub(super) wide: BTreeSet<Vec<u8>>,
+    /// The slots in which a macro is defined, by the hash of its name.
+    pub(super) definers: BTreeMap<u32, Vec<u32>>,
+    /// What computed includes came to in compiles so far.
+    pub(super) reaches: Vec<Reach>,
     pub(super) spelled: Vec<Arc<[u8]>>,
     pub(super) nodes: Vec<Node>,
     pub(super) node_of: BTreeMap<Found, NodeId>,
@@ -69,6 +70,12 @@ pub(super) struct Digested {
     pub(super) includes: Box<[(Use, Form, u32)]>,
     pub(super) computed: Box<[directives::Computed]>,
     pub(super) wrappers: Box<[Vec<u8>]>,
+    pub(super) puzzles: Box<[Vec<u8>]>,
+    pub(super) puzzle: Option<(u32, Vec<u8>)>,
+    pub(super) probes: Box<[(Use, u32, bool)]>,
+    pub(super) written: Box<[(Form, u32)]>,
+    pub(super) condition_words: Box<[u32]>,
+    pub(super) bare_words: Box<[u32]>,
     pub(super) definitions: Definitions,
     pub(super) flags: Flags,
 }
@@ -82,10 +89,10 @@ pub(super) struct Flags {
     pub(super) pragma: Option<&'static str>,
     /// It includes by macro.
     pub(super) computed: bool,
-    /// Conditions call macros that might wrap `__has_include`.
-    pub(super) conditions: bool,
-    /// It defines such a wrapper.
+    /// It defines such a wrapper, or something worse.
     pub(super) wrapper: bool,
+    /// Macros in it ask for quoted names.
+    pub(super) probes: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -158,8 +165,8 @@ impl Graph {
             content_bytes_max,
             places_max,
             names: BTreeMap::new(),
-            defined: BTreeSet::new(),
-            wide: BTreeSet::new(),
+            definers: BTreeMap::new(),
+            reaches: Vec::new(),
             spelled: Vec::new(),
             nodes: Vec::new(),
             node_of: BTreeMap::new(),
@@ -264,6 +271,12 @@ impl Graph {
                 self.contents[slot].digested = Arc::new(Digested::nothing());
                 self.free.push(slot);
             }
+            // They would keep alive what was let go of.
+            self.reaches.clear();
+            self.definers.clear();
+            for slot in self.by_digest.values().copied().collect::<Vec<_>>() {
+                self.define(slot);
+            }
         }
         while self.configurations.len() > CONFIGURATIONS_MAX {
             let oldest = self
@@ -299,7 +312,7 @@ impl Graph {
         disk: &mut dyn Disk,
         file: PlaceId,
         bytes: Option<Vec<u8>>,
-    ) -> Result<Arc<Digested>, Decline> {
+    ) -> Result<(usize, Arc<Digested>), Decline> {
         let digest = |places: &Places| match &places.get(file).what {
             What::File(file) => file.known.map(|known| known.digest),
             _ => None,
@@ -310,7 +323,7 @@ impl Graph {
             let before = digest(&self.places);
             if let Some(slot) = before.and_then(|digest| self.by_digest.get(&digest)) {
                 self.contents[*slot].used = scan;
-                return Ok(self.contents[*slot].digested.clone());
+                return Ok((*slot, self.contents[*slot].digested.clone()));
             }
             let text = match bytes.take() {
                 Some(bytes) => bytes,
@@ -328,8 +341,7 @@ impl Graph {
         }
     }
 
-    fn intern(&mut self, found: Directives) -> Digested {
-        self.defined.extend(found.definitions.hashes());
+    pub(super) fn intern(&mut self, found: Directives) -> Digested {
         let includes = found.includes.into_iter();
         let includes = includes.map(|include| {
             let number = self.number(&include.name);
@@ -344,9 +356,21 @@ impl Graph {
                 module: found.module,
                 pragma: found.pragma,
                 computed: found.computed.iter().any(|c| c.through.is_empty()),
-                conditions: found.computed.iter().any(|c| !c.through.is_empty()),
-                wrapper: !found.wrappers.is_empty(),
+                wrapper: !found.wrappers.is_empty()
+                    || !found.puzzles.is_empty()
+                    || found.puzzle.is_some(),
+                probes: found.probes.iter().any(|(_, wrapped)| !wrapped),
             },
+            puzzles: found.puzzles.into(),
+            puzzle: found.puzzle,
+            probes: (found.probes.into_iter())
+                .map(|(probe, wrapped)| (probe.usage, self.number(&probe.name), wrapped))
+                .collect(),
+            written: (found.written.into_iter())
+                .map(|include| (include.form, self.number(&include.name)))
+                .collect(),
+            condition_words: found.condition_words.into(),
+            bare_words: found.bare_words.into(),
             computed: found.computed.into(),
             wrappers: found.wrappers.into(),
             definitions: found.definitions,
@@ -384,6 +408,18 @@ impl Graph {
             }
         };
         self.by_digest.insert(digest, place);
+        self.define(place);
+    }
+
+    /// Notes where macros are defined.
+    fn define(&mut self, slot: usize) {
+        let digested = self.contents[slot].digested.clone();
+        for hash in digested.definitions.hashes() {
+            let slots = self.definers.entry(hash).or_default();
+            if slots.last() != Some(&(slot as u32)) {
+                slots.push(slot as u32);
+            }
+        }
     }
 }
 
@@ -393,6 +429,12 @@ impl Digested {
             includes: Box::default(),
             computed: Box::default(),
             wrappers: Box::default(),
+            puzzles: Box::default(),
+            puzzle: None,
+            probes: Box::default(),
+            written: Box::default(),
+            condition_words: Box::default(),
+            bare_words: Box::default(),
             definitions: Definitions::default(),
             flags: Flags::default(),
         }
@@ -412,6 +454,10 @@ impl Digested {
                 .iter()
                 .map(|name| 24 + name.len())
                 .sum::<usize>()
-            + self.definitions.bytes()
+            + self.probes.len() * 12
+            + self.written.len() * 8
+            + (self.condition_words.len() + self.bare_words.len()) * 4
+            // The definitions, and where they are noted.
+            + self.definitions.bytes() * 2
     }
 }

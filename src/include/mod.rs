@@ -7,14 +7,14 @@
 //! finds what it would find here, as long as the *first* match of every lookup is among it.
 //!
 //! [`directives`] reads one file's text, [`search`] the compiler's own words about where it looks,
-//! [`computed`] expands macros in `#include`s, ([`macros`] and [`harvest`] help),
-//! [`places`] remembers what stands where, [`graph`] what includes what, `walk` goes through it, and
+//! [`computed`] expands macros in `#include`s with the help of [`macros`], [`asking`] finds out which
+//! macros hide a `__has_include`, [`places`] remembers what stands where, [`graph`] what includes what, `walk` goes through it, and
 //! [`watch`] is the only file here that touches a disk.
 
+pub mod asking;
 pub mod computed;
 pub mod directives;
 pub mod graph;
-pub mod harvest;
 pub mod macros;
 pub mod places;
 mod reach;

@@ -1,140 +1,161 @@
-//! The macro definitions in reach of one scan, and the evaluation of its computed includes.
+//! The macro definitions in reach of one compile, and what its computed includes expand to.
 //!
-//! It grows as the walk reaches more files, and says on what an evaluation depended, so that it is
-//! repeated only when one of those names gained a definition.
+//! Evaluations are kept from scan to scan and dropped when a file comes or goes that defines one of
+//! the names on which they depend: units of a project share all but a few of their files.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::id::Bytes;
+use crate::include::asking::{Asking, Text};
 use crate::include::computed::{self, MacroTable, Target};
-use crate::include::directives::{self, Definitions};
+use crate::include::directives;
 use crate::include::graph::Digested;
 
-/// The definitions in reach of a scan.
-pub(super) struct Macros {
-    pub(super) line: Definitions,
-    pub(super) contents: Vec<Arc<Digested>>,
-    pub(super) wrappers: BTreeSet<Vec<u8>>,
-    /// Definitions by name, and how many contents they were looked for in.
-    pub(super) found: BTreeMap<Vec<u8>, (BTreeSet<Vec<u8>>, usize)>,
-    /// The names of all macros on the command line and in the first [`Self::sorted`] contents; made
-    /// when it is needed.
-    pub(super) names: BTreeSet<Vec<u8>>,
-    pub(super) sorted: usize,
+/// Every name that an operand can expand to.
+pub(super) type Names = Result<Arc<BTreeSet<Target>>, computed::Unknown>;
+
+/// The definitions in reach of a compile.
+#[derive(Debug)]
+pub(super) struct Reach {
+    /// The `-D` that it belongs to.
+    pub(super) defines: Vec<Bytes>,
+    /// When it was last used.
+    pub(super) used: u64,
+    /// The command line, read as if it were a file.
+    pub(super) line: Arc<Digested>,
+    /// Files by slot.
+    contents: BTreeMap<usize, Arc<Digested>>,
+    evaluated: BTreeMap<Vec<u8>, Evaluated>,
+    asking: Option<Arc<Asking>>,
 }
 
 /// An evaluated operand.
-pub(super) struct Evaluated {
-    pub(super) result: Result<Arc<BTreeSet<Target>>, computed::Unknown>,
-    /// How many definitions each name had that was looked at.
-    pub(super) names: Vec<(Vec<u8>, usize)>,
-    /// How many files had been read, if it depends on all of them.
-    pub(super) contents: Option<usize>,
+#[derive(Debug)]
+struct Evaluated {
+    names: Names,
+    /// Hashes of the names that it depends on, sorted.
+    on: Vec<u32>,
 }
 
-/// [`Macros`] during one evaluation.
+impl Reach {
+    /// Nothing but a command line.
+    pub(super) fn new(defines: &[Bytes], line: Arc<Digested>) -> Self {
+        Self {
+            defines: defines.to_vec(),
+            used: 0,
+            line,
+            contents: BTreeMap::new(),
+            evaluated: BTreeMap::new(),
+            asking: None,
+        }
+    }
+
+    /// How many of these files it does not have, and how many others it has.
+    pub(super) fn distance(&self, contents: &BTreeMap<usize, Arc<Digested>>) -> usize {
+        let common = contents
+            .iter()
+            .filter(|(slot, content)| {
+                let ours = self.contents.get(slot);
+                ours.is_some_and(|ours| Arc::ptr_eq(ours, content))
+            })
+            .count();
+        self.contents.len() + contents.len() - 2 * common
+    }
+
+    /// Makes these the files in reach.
+    pub(super) fn become_of(&mut self, contents: BTreeMap<usize, Arc<Digested>>) {
+        let mut changed: BTreeSet<u32> = BTreeSet::new();
+        let (mut differs, mut asks) = (false, false);
+        for (one, other) in [(&self.contents, &contents), (&contents, &self.contents)] {
+            for (slot, content) in one {
+                let same = other.get(slot);
+                if !same.is_some_and(|same| Arc::ptr_eq(same, content)) {
+                    differs = true;
+                    // Without macros and conditions it changes nothing about who asks.
+                    asks |= content.definitions.bytes() > 0 || !content.bare_words.is_empty();
+                    changed.extend(content.definitions.hashes());
+                }
+            }
+        }
+        if differs {
+            self.evaluated
+                .retain(|_, one| !one.on.iter().any(|hash| changed.contains(hash)));
+            if asks {
+                self.asking = None;
+            }
+            self.contents = contents;
+        }
+    }
+
+    /// All files, the command line first.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Arc<Digested>> {
+        [&self.line].into_iter().chain(self.contents.values())
+    }
+
+    /// The macros that ask whether files exist.
+    pub(super) fn asking(&mut self) -> Arc<Asking> {
+        if let Some(asking) = &self.asking {
+            return asking.clone();
+        }
+        let asks = |one: &Arc<Digested>| !one.wrappers.is_empty() || !one.puzzles.is_empty();
+        let asking = if self.all().any(asks) {
+            let texts: Vec<Text<'_>> = self
+                .all()
+                .map(|one| Text {
+                    definitions: &one.definitions,
+                    wrappers: &one.wrappers,
+                    puzzles: &one.puzzles,
+                    bare_words: &one.bare_words,
+                })
+                .collect();
+            Asking::of(&texts)
+        } else {
+            Asking::default()
+        };
+        self.asking.insert(Arc::new(asking)).clone()
+    }
+
+    /// Every name that an operand can expand to. `definers` tells in which slots macros are defined,
+    /// by the hash of their names.
+    pub(super) fn names(&mut self, operand: &[u8], definers: &BTreeMap<u32, Vec<u32>>) -> Names {
+        if let Some(evaluated) = self.evaluated.get(operand) {
+            return evaluated.names.clone();
+        }
+        let mut asked = Asked {
+            reach: self,
+            definers,
+            on: BTreeSet::new(),
+        };
+        let names = computed::targets(operand, &mut asked).map(Arc::new);
+        let on = asked.on.into_iter().collect();
+        let names_too = names.clone();
+        self.evaluated
+            .insert(operand.to_vec(), Evaluated { names, on });
+        names_too
+    }
+}
+
+/// A [`Reach`] during one evaluation.
 struct Asked<'a> {
-    macros: &'a mut Macros,
-    defined: &'a BTreeSet<u32>,
-    names: BTreeMap<Vec<u8>, usize>,
-    all: bool,
+    reach: &'a Reach,
+    definers: &'a BTreeMap<u32, Vec<u32>>,
+    on: BTreeSet<u32>,
 }
 
 impl MacroTable for Asked<'_> {
     fn definitions(&mut self, name: &[u8]) -> Vec<Vec<u8>> {
-        let count = self.macros.count(name, self.defined);
-        self.names.insert(name.to_vec(), count);
-        match self.macros.found.get(name) {
-            Some((texts, _)) => texts.iter().cloned().collect(),
-            None => Vec::new(),
-        }
-    }
-
-    fn longer(&mut self, name: &[u8]) -> Vec<Vec<u8>> {
-        self.all = true;
-        let macros = &mut *self.macros;
-        for content in &macros.contents[macros.sorted..] {
-            let names = content.definitions.all().map(directives::identifier);
-            macros.names.extend(names.map(<[u8]>::to_vec));
-        }
-        macros.sorted = macros.contents.len();
-        let names = macros.names.range(name.to_vec()..);
-        let longer = names.take_while(|other| other.starts_with(name));
-        longer
-            .filter(|other| other.len() > name.len())
-            .cloned()
-            .collect()
-    }
-}
-
-impl Macros {
-    pub(super) fn new(defines: &[Bytes]) -> Self {
-        let mut line = Definitions::default();
-        for define in defines {
-            let text = match memchr::memchr(b'=', define) {
-                Some(equals) => [&define[..equals], b" ", &define[equals + 1..]].concat(),
-                None => [&define[..], b" 1"].concat(),
-            };
-            line.add(&text);
-        }
-        line.finish();
-        let names = line.all().map(directives::identifier).map(<[u8]>::to_vec);
-        Self {
-            names: names.collect(),
-            line,
-            contents: Vec::new(),
-            wrappers: BTreeSet::new(),
-            found: BTreeMap::new(),
-            sorted: 0,
-        }
-    }
-
-    /// How many different definitions a name has in the files read so far; [`Self::found`] has them.
-    pub(super) fn count(&mut self, name: &[u8], defined: &BTreeSet<u32>) -> usize {
-        let somewhere = defined.contains(&directives::name_hash(name));
-        let (texts, seen) = match self.found.get_mut(name) {
-            Some(found) => found,
-            None => {
-                let line: BTreeSet<Vec<u8>> = self.line.of(name).map(<[u8]>::to_vec).collect();
-                if line.is_empty() && !somewhere {
-                    return 0;
-                }
-                self.found.entry(name.to_vec()).or_insert((line, 0))
-            }
-        };
-        if somewhere {
-            for content in &self.contents[*seen..] {
-                for text in content.definitions.of(name) {
-                    if !texts.contains(text) {
-                        texts.insert(text.to_vec());
-                    }
-                }
-            }
-            *seen = self.contents.len();
-        }
-        texts.len()
-    }
-}
-
-/// Every name that an operand can expand to, with what that depends on.
-pub(super) fn evaluate(
-    operand: &[u8],
-    macros: &mut Macros,
-    defined: &BTreeSet<u32>,
-    wide: &mut BTreeSet<Vec<u8>>,
-) -> Evaluated {
-    let mut asked = Asked {
-        macros,
-        defined,
-        names: BTreeMap::new(),
-        all: false,
-    };
-    let result = computed::targets(operand, &mut asked, wide);
-    let (names, all) = (asked.names, asked.all);
-    Evaluated {
-        result: result.map(Arc::new),
-        names: names.into_iter().collect(),
-        contents: all.then_some(macros.contents.len()),
+        let hash = directives::name_hash(name);
+        self.on.insert(hash);
+        let slots = self.definers.get(&hash).map_or(&[][..], Vec::as_slice);
+        let contents = slots
+            .iter()
+            .filter_map(|&slot| self.reach.contents.get(&(slot as usize)));
+        let texts: BTreeSet<&[u8]> = [&self.reach.line]
+            .into_iter()
+            .chain(contents)
+            .flat_map(|content| content.definitions.of(name))
+            .collect();
+        texts.into_iter().map(<[u8]>::to_vec).collect()
     }
 }

@@ -3,19 +3,27 @@
 //! Conditions are not evaluated. `#include_next` takes every match on the search list instead of those
 //! after the present one, a superset that keeps the position out of the graph's nodes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use crate::id::Bytes;
+use crate::include::asking::Asking;
+use crate::include::computed::{Target, Unknown};
 use crate::include::directives::{self, Form, Use};
-use crate::include::graph::{Configuration, Edges, Flags, Graph, Match, NodeId, Remember, Table};
+use crate::include::graph::{
+    Configuration, Digested, Edges, Flags, Graph, Match, NodeId, Remember, Table,
+};
 use crate::include::places::{Disk, Found, PlaceId, ROOT, What};
-use crate::include::reach::{Evaluated, Macros, evaluate};
+use crate::include::reach::Reach;
 use crate::include::request::{
     Decline, Family, Language, Listed, SCAN_FILES_MAX, Scan, ScanRequest,
 };
 
 /// Results that are kept for the same compile again, in entries.
 const REMEMBERED_ENTRIES_MAX: usize = 1 << 18;
+
+/// Sets of definitions that are kept for other compiles.
+const REACHES_MAX: usize = 16;
 
 /// One scan.
 pub(super) struct Walk<'a, 'r> {
@@ -178,7 +186,8 @@ impl Walk<'_, '_> {
         Ok(found)
     }
 
-    /// A precompiled header: a file, or a directory of files of which the compiler takes one.
+    /// A precompiled header: a file, or a directory with a file, or with several of which the
+    /// compiler takes one.
     fn take_precompiled(
         &mut self,
         from: PlaceId,
@@ -191,7 +200,12 @@ impl Walk<'_, '_> {
             return Ok(());
         };
         passed.push(found.place);
-        for variant in self.graph.places.names_in(self.disk, found.place) {
+        let variants = self.graph.places.names_in(self.disk, found.place);
+        if variants.len() > 1 {
+            let path = &self.graph.places.get(found.place).path;
+            return Err(Decline::Precompiled(path.to_string()));
+        }
+        for variant in variants {
             let variant = self.walk(found.place, &variant, passed)?;
             passed.extend(variant.map(|variant| variant.place));
         }
@@ -272,8 +286,13 @@ impl Walk<'_, '_> {
                 mark.extend_from_slice(&first.passed);
                 founds.extend(first.found);
                 if founds.is_empty() && form == Form::Angle {
-                    // It is an error; clang then takes a file beside the includer, and says so.
+                    // It is an error; clang then looks as if the name were quoted, and says so.
                     founds.extend(self.lookup(beside, name, mark)?);
+                    if founds.is_empty() {
+                        let quoted = self.first_match(Form::Quote, name, number)?;
+                        mark.extend_from_slice(&quoted.passed);
+                        founds.extend(quoted.found);
+                    }
                 }
             }
         }
@@ -427,7 +446,7 @@ impl Walk<'_, '_> {
         version: u32,
         bytes: Option<Vec<u8>>,
     ) -> Result<Edges, Decline> {
-        let digested = self.graph.digested(self.disk, found.place, bytes)?;
+        let (_, digested) = self.graph.digested(self.disk, found.place, bytes)?;
         let mut enter = Vec::new();
         let mut mark = Vec::new();
         let beside = found.beside;
@@ -549,37 +568,27 @@ impl Walk<'_, '_> {
         graph.remembered_entries -= old.map_or(0, |(_, old)| old.entries.len());
     }
 
-    /// Follows computed includes until neither files nor definitions come to light.
+    /// Follows computed includes, and macros that ask for files, until nothing new is reached.
     fn compute(&mut self) -> Result<(), Decline> {
-        let mut macros = Macros::new(self.request.defines);
-        let mut done: BTreeMap<Vec<u8>, Evaluated> = BTreeMap::new();
+        let mut taken = Taken::default();
         loop {
             let known = self.visited.len();
             let flags = |node: &NodeId| match &self.table.edges[node.0 as usize] {
                 Some(edges) => edges.flags,
                 None => Flags::default(),
             };
-            let wrapped = self.visited.iter().any(|node| flags(node).wrapper);
-            let pending: Vec<NodeId> = self
-                .visited
-                .iter()
-                .copied()
-                .filter(|node| {
-                    let flags = flags(node);
-                    flags.computed || (wrapped && flags.conditions)
-                })
-                .collect();
-            if pending.is_empty() {
+            let needed = self.visited.iter().any(|node| {
+                let flags = flags(node);
+                flags.computed || flags.wrapper || flags.probes
+            });
+            let asks = |define: &Bytes| memchr::memmem::find(define, b"__has_").is_some();
+            if !needed && !self.request.defines.iter().any(asks) {
                 return Ok(());
             }
-            self.read_macros(&mut macros)?;
-            for node in pending {
-                let file = self.graph.nodes[node.0 as usize].found.place;
-                let digested = self.graph.digested(self.disk, file, None)?;
-                for computed in &digested.computed {
-                    self.take_computed(node, computed, &mut macros, &mut done)?;
-                }
-            }
+            let mut reach = self.reach()?;
+            let result = self.compute_in(&mut reach, &mut taken);
+            self.graph.reaches.push(reach);
+            result?;
             self.drain()?;
             if self.visited.len() == known {
                 return Ok(());
@@ -587,64 +596,268 @@ impl Walk<'_, '_> {
         }
     }
 
-    /// Takes in the definitions of the files that were reached since the last time.
-    fn read_macros(&mut self, macros: &mut Macros) -> Result<(), Decline> {
-        for at in macros.contents.len()..self.visited.len() {
-            let node = self.visited[at];
-            let file = self.graph.nodes[node.0 as usize].found.place;
-            let digested = self.graph.digested(self.disk, file, None)?;
-            macros.wrappers.extend(digested.wrappers.iter().cloned());
-            macros.contents.push(digested);
+    /// The definitions of all files that were reached: those of an earlier scan, brought up to date.
+    fn reach(&mut self) -> Result<Reach, Decline> {
+        let mut contents = BTreeMap::new();
+        for at in 0..self.visited.len() {
+            let file = self.graph.nodes[self.visited[at].0 as usize].found.place;
+            let (slot, digested) = self.graph.digested(self.disk, file, None)?;
+            contents.insert(slot, digested);
         }
-        Ok(())
+        let nearest = (self.graph.reaches.iter().enumerate())
+            .filter(|(_, reach)| reach.defines == self.request.defines)
+            .map(|(at, reach)| (reach.distance(&contents), at))
+            .min()
+            .filter(|(distance, _)| *distance <= contents.len());
+        let mut reach = match nearest {
+            Some((_, at)) => self.graph.reaches.swap_remove(at),
+            None => {
+                let line = self.graph.intern(read_defines(self.request.defines));
+                Reach::new(self.request.defines, Arc::new(line))
+            }
+        };
+        while self.graph.reaches.len() >= REACHES_MAX {
+            let oldest = (self.graph.reaches.iter().enumerate()).min_by_key(|(_, r)| r.used);
+            if let Some((at, _)) = oldest {
+                self.graph.reaches.swap_remove(at);
+            }
+        }
+        reach.used = self.graph.scan;
+        reach.become_of(contents);
+        Ok(reach)
+    }
+
+    fn compute_in(&mut self, reach: &mut Reach, taken: &mut Taken) -> Result<(), Decline> {
+        for &(usage, form, number) in reach.line.clone().includes.iter() {
+            let name = self.graph.spelled[number as usize].clone();
+            self.take_target(self.cwd(), usage, form, &name)?;
+        }
+        let asking = reach.asking();
+        let wrapped = !asking.wrappers.is_empty() || !asking.puzzles.is_empty();
+        let mut directories: BTreeMap<PlaceId, NodeId> = BTreeMap::new();
+        for at in 0..self.visited.len() {
+            let node = self.visited[at];
+            let found = self.graph.nodes[node.0 as usize].found;
+            directories.entry(found.beside).or_insert(node);
+            let flags = match &self.table.edges[node.0 as usize] {
+                Some(edges) => edges.flags,
+                None => Flags::default(),
+            };
+            if !(flags.computed || flags.wrapper || wrapped) {
+                continue;
+            }
+            let (_, digested) = self.graph.digested(self.disk, found.place, None)?;
+            if wrapped || digested.puzzle.is_some() {
+                self.refuse_puzzles(node, &digested, &asking)?;
+            }
+            for computed in &digested.computed {
+                let known = |name| asking.wrappers.contains(name);
+                if (computed.through.is_empty() || known(&computed.through)) && !computed.roams {
+                    self.take_computed(node, computed, reach, taken)?;
+                }
+            }
+        }
+        // What macro bodies ask for is asked from wherever they are used.
+        let operands = asking.operands.iter().map(|operand| directives::Computed {
+            usage: Use::Probe,
+            operand: operand.clone(),
+            line: 0,
+            through: Vec::new(),
+            roams: true,
+        });
+        let mut roaming: Vec<directives::Computed> = operands.collect();
+        let mut probes: BTreeSet<(Use, u32)> = BTreeSet::new();
+        for digested in reach.all() {
+            roaming.extend(digested.computed.iter().filter(|c| c.roams).cloned());
+            let asked = digested.probes.iter().filter(|probe| wrapped || !probe.2);
+            probes.extend(asked.map(|&(usage, number, _)| (usage, number)));
+        }
+        for computed in &roaming {
+            for &node in directories.values() {
+                self.take_computed(node, computed, reach, taken)?;
+            }
+        }
+        for &directory in directories.keys() {
+            if !taken.directories.insert((directory, probes.len())) {
+                continue;
+            }
+            for &(usage, number) in &probes {
+                let name = self.graph.spelled[number as usize].clone();
+                self.take_target(directory, usage, Form::Quote, &name)?;
+            }
+        }
+        self.take_coarse(reach, taken)
+    }
+
+    /// Declines a file whose conditions ask for files in a way that can't be followed.
+    fn refuse_puzzles(
+        &self,
+        node: NodeId,
+        digested: &Digested,
+        asking: &Asking,
+    ) -> Result<(), Decline> {
+        let hash = |name: &Vec<u8>| directives::name_hash(name);
+        let uses = |words: &[u32], name: &Vec<u8>| words.binary_search(&hash(name)).is_ok();
+        let used = (asking
+            .puzzles
+            .iter()
+            .find(|name| uses(&digested.condition_words, name)))
+        .or_else(|| {
+            asking
+                .wrappers
+                .iter()
+                .find(|name| uses(&digested.bare_words, name))
+        })
+        .or(asking.pasted.as_ref());
+        let (line, operand) = match (&digested.puzzle, used) {
+            (Some((line, text)), _) => (*line, text),
+            (None, Some(name)) => (0, name),
+            (None, None) => return Ok(()),
+        };
+        Err(self.computed_decline(
+            node,
+            line,
+            operand,
+            "asks for files in a way that is not followed",
+        ))
+    }
+
+    fn computed_decline(&self, node: NodeId, line: u32, operand: &[u8], why: &str) -> Decline {
+        let file = self.graph.nodes[node.0 as usize].found.place;
+        Decline::Computed {
+            file: self.graph.places.get(file).path.to_string(),
+            line,
+            operand: String::from_utf8_lossy(operand).into_owned(),
+            why: why.to_owned(),
+        }
     }
 
     fn take_computed(
         &mut self,
         node: NodeId,
         computed: &directives::Computed,
-        macros: &mut Macros,
-        done: &mut BTreeMap<Vec<u8>, Evaluated>,
+        reach: &mut Reach,
+        taken: &mut Taken,
     ) -> Result<(), Decline> {
-        if !computed.through.is_empty() && !macros.wrappers.contains(&computed.through) {
-            return Ok(());
-        }
-        let fresh = match done.get(&computed.operand) {
-            Some(Evaluated {
-                contents: Some(contents),
-                ..
-            }) => *contents == macros.contents.len(),
-            Some(evaluated) => evaluated
-                .names
-                .iter()
-                .all(|(name, count)| macros.count(name, &self.graph.defined) == *count),
-            None => false,
-        };
-        if !fresh {
-            let evaluated = evaluate(
-                &computed.operand,
-                macros,
-                &self.graph.defined,
-                &mut self.graph.wide,
-            );
-            done.insert(computed.operand.clone(), evaluated);
-        }
-        let targets = match &done[&computed.operand].result {
-            Ok(targets) => targets.clone(),
+        let beside = self.graph.nodes[node.0 as usize].found.beside;
+        let names = match reach.names(&computed.operand, &self.graph.definers) {
+            Ok(names) => names,
+            // An error of the compiler will tell when the name is none that stands written out.
+            Err(Unknown::Budget) if matches!(computed.usage, Use::Include | Use::Next) => {
+                taken.coarse.insert(beside);
+                return Ok(());
+            }
             Err(why) => {
-                let file = self.graph.nodes[node.0 as usize].found.place;
-                return Err(Decline::Computed {
-                    file: self.graph.places.get(file).path.to_string(),
-                    line: computed.line,
-                    operand: String::from_utf8_lossy(&computed.operand).into_owned(),
-                    why: why.to_string(),
-                });
+                let (line, why) = (computed.line, why.to_string());
+                return Err(self.computed_decline(node, line, &computed.operand, &why));
             }
         };
-        let beside = self.graph.nodes[node.0 as usize].found.beside;
-        for (form, name) in targets.iter() {
+        let key = (beside, computed.usage, computed.operand.clone());
+        let old = taken.operands.insert(key, names.clone());
+        if old.is_some_and(|old| Arc::ptr_eq(&old, &names)) {
+            return Ok(());
+        }
+        for (form, name) in names.iter() {
             self.take_target(beside, computed.usage, *form, name)?;
         }
         Ok(())
     }
+
+    /// For includes with too many possible names: all names that stand written out in macros. A name
+    /// that is none of these must be an error of the compiler and not another file, so whatever it
+    /// could find in the place of one that it should is made complete: of each file in reach, what
+    /// shadows it.
+    fn take_coarse(&mut self, reach: &Reach, taken: &mut Taken) -> Result<(), Decline> {
+        if taken.coarse.is_empty() {
+            return Ok(());
+        }
+        let mut written: BTreeSet<(Form, u32)> = BTreeSet::new();
+        for digested in reach.all() {
+            written.extend(digested.written.iter().copied());
+        }
+        let coarse: Vec<PlaceId> = taken.coarse.iter().copied().collect();
+        for &beside in &coarse {
+            for &(form, number) in &written {
+                if taken.written.insert((beside, form, number)) {
+                    let name = self.graph.spelled[number as usize].clone();
+                    self.take_target(beside, Use::Include, form, &name)?;
+                }
+            }
+        }
+        self.drain()?;
+        let lists = [&self.table.quote, &self.table.angle];
+        let search: Vec<PlaceId> = lists.into_iter().flatten().copied().collect();
+        let mut before: Vec<PlaceId> = coarse.clone();
+        let mut empty: BTreeMap<(PlaceId, Vec<u8>), bool> = BTreeMap::new();
+        for &directory in &search {
+            let shadows = before.clone();
+            before.push(directory);
+            let top = self.graph.places.get(directory).path.clone();
+            for at in taken.shadowed.get(&directory).copied().unwrap_or(0)..self.visited.len() {
+                let place = self.graph.nodes[self.visited[at].0 as usize].found.place;
+                let path = self.graph.places.get(place).path.as_bytes();
+                let Some(name) = (path.strip_prefix(top.as_bytes()))
+                    .and_then(|rest| rest.strip_prefix(b"/"))
+                    .map(<[u8]>::to_vec)
+                else {
+                    continue;
+                };
+                let first = name.split(|&b| b == b'/').next().unwrap_or_default();
+                for &shadow in &shadows {
+                    let key = (shadow, first.to_vec());
+                    let is_empty = match empty.get(&key) {
+                        Some(is_empty) => *is_empty,
+                        None => {
+                            let found = self.walk(shadow, first, &mut Vec::new())?.is_none();
+                            empty.insert(key, found);
+                            found
+                        }
+                    };
+                    if !is_empty {
+                        let mut passed = Vec::new();
+                        if let Some(found) = self.lookup(shadow, &name, &mut passed)? {
+                            self.mark_all(&passed)?;
+                            self.enter(found);
+                        }
+                    }
+                }
+            }
+            taken.shadowed.insert(directory, self.visited.len());
+        }
+        Ok(())
+    }
+}
+
+/// What one scan has taken in so far because of macros.
+#[derive(Default)]
+struct Taken {
+    operands: BTreeMap<(PlaceId, Use, Vec<u8>), Arc<BTreeSet<Target>>>,
+    /// Directories with includes that have too many possible names.
+    coarse: BTreeSet<PlaceId>,
+    written: BTreeSet<(PlaceId, Form, u32)>,
+    /// How many files were looked at for what shadows them, by directory of the search list.
+    shadowed: BTreeMap<PlaceId, usize>,
+    /// Directories beside which so many names were asked for.
+    directories: BTreeSet<(PlaceId, usize)>,
+}
+
+/// The command line's macros, as if a file defined them.
+fn read_defines(defines: &[Bytes]) -> directives::Directives {
+    let mut text = Vec::new();
+    for define in defines {
+        text.extend_from_slice(b"#define ");
+        match memchr::memchr(b'=', define) {
+            Some(equals) => {
+                text.extend_from_slice(&define[..equals]);
+                text.push(b' ');
+                text.extend_from_slice(&define[equals + 1..]);
+            }
+            None => {
+                text.extend_from_slice(define);
+                text.extend_from_slice(b" 1");
+            }
+        }
+        text.push(b'\n');
+    }
+    directives::read(&text)
 }

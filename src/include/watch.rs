@@ -19,13 +19,15 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, WatchDescriptor};
-use nix::sys::statfs::{fstatfs, statfs};
+use nix::sys::statfs::fstatfs;
 
+use crate::account::{self, Phase};
 use crate::id::{AbsPath, Bytes, Digest};
 use crate::include::graph::Graph;
 use crate::include::places::{Changes, Content, Disk, Kind, Stamp, WatchNumber};
 use crate::include::request::{Decline, Scan, ScanRequest};
 use crate::message::Mtime;
+use crate::sys::{self, FileSystem};
 
 /// A directory with more names is asked name by name.
 const NAMES_MAX: usize = 20_000;
@@ -155,7 +157,7 @@ impl RealDisk {
         Ok(Some(Content {
             stamp,
             settled,
-            digest: Digest(*blake3::hash(&bytes).as_bytes()),
+            digest: account::during(Phase::Hashing, || Digest(*blake3::hash(&bytes).as_bytes())),
             bytes,
         }))
     }
@@ -233,20 +235,7 @@ impl Disk for RealDisk {
         if self.numbers.len() >= self.watches_max {
             return None;
         }
-        let magic = statfs(directory.as_path()).ok()?.filesystem_type().0;
-        // ext2 to ext4, xfs, btrfs, tmpfs, f2fs, bcachefs, zfs, jfs, ramfs
-        let local = [
-            0xef53,
-            0x5846_5342,
-            0x9123_683e,
-            0x0102_1994,
-            0xf2f5_2010,
-            0xca45_1a4e,
-            0x2fc1_2fc1,
-            0x3153_464a,
-            0x8584_58f6,
-        ];
-        if !local.contains(&(i128::from(magic) & 0xffff_ffff)) {
+        if sys::file_system(directory.as_path()) != FileSystem::Local {
             return None;
         }
         let mut flags = AddWatchFlags::IN_CREATE

@@ -1,10 +1,8 @@
 //! The three ways to look on (a screen, a list, lines of JSON) at two things: a cluster and a demo.
 
 use std::io::{self, Write};
-use std::net::SocketAddr;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use smol::Timer;
 use smol::channel::{self, Receiver, Sender};
 
 use crate::executor;
@@ -17,6 +15,7 @@ use crate::monitor::model::{Event, Model};
 use crate::monitor::term::{self, TermConfig};
 use crate::monitor::views;
 use crate::monitor::watch::{self, Find, WatchError};
+use crate::reactor::Timer;
 
 /// Events that wait to be shown, at most; then their source waits.
 const EVENTS_MAX: usize = 64;
@@ -63,13 +62,8 @@ pub enum MonitorError {
     #[error("{0}")]
     Nowhere(String),
     /// It can't be watched.
-    #[error("watch the scheduler at {address}: {cause}")]
-    Watch {
-        /// Where it is.
-        address: SocketAddr,
-        /// Why not.
-        cause: WatchError,
-    },
+    #[error("watch the scheduler: {0}")]
+    Watch(#[from] WatchError),
     /// The terminal, or standard output.
     #[error(transparent)]
     Io(#[from] io::Error),
@@ -169,10 +163,8 @@ async fn feed(source: Source, events: Sender<Event>, requests: Receiver<ToSchedu
 async fn picture(source: Source) -> Result<Vec<Event>, MonitorError> {
     match source {
         Source::Cluster(find, credentials) => {
-            let address = find().await.map_err(MonitorError::Nowhere)?;
-            let snapshot = watch::snapshot(address, &credentials)
-                .await
-                .map_err(|cause| MonitorError::Watch { address, cause })?;
+            let addresses = find().await.map_err(MonitorError::Nowhere)?;
+            let snapshot = watch::snapshot(&addresses, &credentials).await?;
             Ok(vec![Event::Snapshot(snapshot)])
         }
         Source::Demo { seed, nodes } => {

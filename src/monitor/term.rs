@@ -5,6 +5,7 @@
 //! read as messages, so they are blocked before any thread exists.
 
 use std::io::{self, BufWriter, IsTerminal, Stdout, Write, stdout};
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{SigSet, Signal, kill};
@@ -23,7 +24,6 @@ use ratatui::crossterm::terminal::{
 };
 use smol::channel::{self, Receiver, Sender};
 use smol::future::FutureExt;
-use smol::{Async, Timer};
 
 use crate::executor;
 use crate::id::Time;
@@ -32,6 +32,7 @@ use crate::monitor::model::{Event, Model};
 use crate::monitor::theme::Theme;
 use crate::monitor::ui::{Command, Ui};
 use crate::monitor::views;
+use crate::reactor::{Async, Timer};
 
 /// Between two pictures of the news.
 const FRAME: Duration = Duration::from_millis(100);
@@ -282,7 +283,11 @@ fn give_back() {
 }
 
 /// Signals as messages.
-struct Signals(Async<SignalFd>);
+struct Signals {
+    descriptor: SignalFd,
+    /// The same, to wait for.
+    readiness: Async<OwnedFd>,
+}
 
 impl Signals {
     fn take() -> io::Result<Self> {
@@ -300,15 +305,19 @@ impl Signals {
         set.thread_block()?;
         let descriptor =
             SignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
-        Ok(Self(Async::new_nonblocking(descriptor)?))
+        let readiness = Async::new(descriptor.as_fd().try_clone_to_owned()?)?;
+        Ok(Self {
+            descriptor,
+            readiness,
+        })
     }
 
     async fn next(&self) -> io::Result<Signal> {
-        loop {
-            self.0.readable().await?;
-            if let Some(info) = self.0.get_ref().read_signal()? {
-                return Signal::try_from(info.ssi_signo as i32).map_err(io::Error::from);
-            }
-        }
+        let read = |_: &OwnedFd| match self.descriptor.read_signal()? {
+            Some(info) => Ok(info),
+            None => Err(io::ErrorKind::WouldBlock.into()),
+        };
+        let info = self.readiness.read_with(read).await?;
+        Signal::try_from(info.ssi_signo as i32).map_err(io::Error::from)
     }
 }

@@ -21,6 +21,9 @@ mod view;
 pub mod zygote;
 
 pub use enter::zygote_main;
+/// Directories of its own that a job sees, whatever its tree has there.
+pub const OWN_DIRECTORIES: [&str; 2] = ["/dev", "/tmp"];
+
 pub use ladder::{own_program, probe, probe_main};
 pub use spec::{Consumed, Ended, Launch, Limits, Rung, ZygoteSpec};
 pub use zygote::{Running, SandboxError, Starter, Zygote};

@@ -14,7 +14,6 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_io::{Async, Timer};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
@@ -27,6 +26,7 @@ use super::spec::{
     SPEC_BYTES_MAX, ZygoteSpec,
 };
 use crate::frame::{self, Decoder, FrameError};
+use crate::reactor::{Async, Timer};
 use crate::sys::receive_with_fds;
 
 /// The argument with which this program is a zygote; see [`super::zygote_main`].

@@ -63,6 +63,7 @@ pub fn login(login: &Login) -> Result<(), Nonsense> {
         REASON_BYTES_MAX,
     )?;
     at_most("slots", login.slots.into(), SLOTS_MAX.into())?;
+    state(&login.state)?;
     count("toolchains", login.toolchains.len(), TOOLCHAINS_MAX)
 }
 
@@ -72,6 +73,11 @@ pub fn message(message: &ToScheduler) -> Result<(), Nonsense> {
     match message {
         ToScheduler::Login(of) => login(of),
         ToScheduler::State(of) => state(of),
+        ToScheduler::Capacity { slots, no_remote } => {
+            let why = no_remote.as_deref().unwrap_or("");
+            text("a reason", why, REASON_BYTES_MAX)?;
+            at_most("slots", (*slots).into(), SLOTS_MAX.into())
+        }
         ToScheduler::Deal(Deal::Want(of)) => want(of),
         ToScheduler::Deal(Deal::Ended { outcome: of, .. }) => outcome(of),
         ToScheduler::Deal(Deal::Withdraw(_) | Deal::Began { .. } | Deal::Return(_)) => Ok(()),
@@ -167,6 +173,8 @@ mod tests {
             slots: SLOTS_MAX,
             no_remote: None,
             toolchains: vec![Digest([0; 32]); TOOLCHAINS_MAX],
+            state: NodeState::default(),
+            seen: crate::id::Term::default(),
         }
     }
 

@@ -117,7 +117,7 @@ impl Leases {
         all.map(|(id, _)| id).collect()
     }
 
-    /// All that are out.
+    /// All that are out, the oldest first.
     pub fn iter(&self) -> impl Iterator<Item = (LeaseId, &Lease)> {
         self.out.iter().map(|(&id, lease)| (id, lease))
     }

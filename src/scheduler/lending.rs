@@ -90,7 +90,9 @@ impl Core {
         self.roster.watch(want.toolchain);
         let size = self.speeds.size(&Work::of(&want));
         // Refusals come at once, whoever else waits: they take nothing from anybody.
-        if let Choice::Never(why) = self.choose(submitter, &want, now) {
+        if now >= self.settled_at
+            && let Choice::Never(why) = self.choose(submitter, &want, now)
+        {
             self.deny(submitter, request, why);
             return Ok(false);
         }
@@ -133,6 +135,11 @@ impl Core {
                 Answer::Granted {
                     counts: home == Home::No,
                 }
+            }
+            Choice::Never(_) if now < self.settled_at => {
+                let until = self.settled_at;
+                self.retry_at = Some(self.retry_at.map_or(until, |at| at.min(until)));
+                Answer::Waits
             }
             Choice::Never(why) => {
                 self.deny(submitter, want.request, why);
@@ -209,6 +216,7 @@ impl Core {
             node: id,
             name,
             address,
+            term: self.term,
             home,
             once: self.rules.algorithm != Algorithm::Finish,
             slowness_milli,
@@ -371,9 +379,14 @@ impl Core {
         self.offer(before.submitter, Offer::Revoke(id));
     }
 
-    /// Asks back what a node has lent beyond its slots, now that it has jobs of its own.
+    /// Asks back what a node has lent beyond its slots, now that it has jobs of its own or fewer slots; all
+    /// of it when it takes no jobs any more.
     pub(super) fn reclaim(&mut self, id: NodeId) {
-        let excess = self.roster.node(id).overdrawn() as usize;
+        let node = self.roster.node(id);
+        let excess = match node.takes_jobs() {
+            true => node.overdrawn(),
+            false => node.lent,
+        } as usize;
         if excess == 0 {
             return;
         }

@@ -5,7 +5,10 @@
 
 pub mod admission;
 pub mod chronicle;
+pub mod control;
+pub mod election;
 pub mod fairness;
+pub mod herald;
 pub mod lease;
 mod lending;
 pub mod memory;
@@ -19,6 +22,7 @@ pub mod state;
 #[cfg(test)]
 mod stories;
 pub mod suspicion;
+pub mod text_port;
 
 pub use policy::Algorithm;
 pub use server::{Server, ServerConfig, serve};

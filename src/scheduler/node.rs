@@ -27,8 +27,8 @@ pub struct Node {
     pub slots: u32,
     /// Why it takes no remote jobs, if so.
     pub no_remote: Option<String>,
-    /// Whether somebody wants it to get no jobs of others.
-    pub is_blocked: bool,
+    /// Whether somebody has blocked it: it may submit, and gets no jobs.
+    pub blocked: bool,
     /// The toolchains in its store.
     pub toolchains: BTreeSet<Digest>,
     /// Its last report.
@@ -69,7 +69,7 @@ impl Node {
         here: IpAddr,
         now: Time,
     ) -> Self {
-        Self {
+        let mut node = Self {
             peer,
             name,
             address: SocketAddr::new(from, login.port),
@@ -77,7 +77,7 @@ impl Node {
             platform: login.platform,
             slots: login.slots,
             no_remote: login.no_remote,
-            is_blocked: false,
+            blocked: false,
             toolchains: login.toolchains.into_iter().collect(),
             state: NodeState::default(),
             heard: now,
@@ -92,7 +92,11 @@ impl Node {
             last_grant: 0,
             suspicions: Suspicions::default(),
             reported: false,
-        }
+        };
+        node.report(login.state);
+        // Jobs of an earlier scheduler may have begun since that was said.
+        node.reported = false;
+        node
     }
 
     /// Takes in a report.
@@ -109,7 +113,7 @@ impl Node {
 
     /// Whether it compiles for others at all.
     pub fn takes_jobs(&self) -> bool {
-        self.slots > 0 && self.address.port() != 0 && self.no_remote.is_none() && !self.is_blocked
+        self.slots > 0 && self.address.port() != 0 && self.no_remote.is_none() && !self.blocked
     }
 
     /// Slots in use. A job that the node compiles for itself under a lease is also among the local jobs
@@ -170,6 +174,8 @@ mod tests {
             slots,
             no_remote: None,
             toolchains: vec![],
+            state: NodeState::default(),
+            seen: crate::id::Term::default(),
         };
         let here = IpAddr::from([10, 0, 0, 1]);
         Node::new(

@@ -279,6 +279,14 @@ impl Queue {
         self.accounts.iter().map(|(&key, account)| (key, account))
     }
 
+    /// All that wait, with their submitters.
+    pub fn iter(&self) -> impl Iterator<Item = (NodeId, &Want)> {
+        self.groups.values().flat_map(|group| {
+            let requests = group.lines.iter().flat_map(|line| line.requests.values());
+            requests.map(|want| (group.sort.submitter, want))
+        })
+    }
+
     /// How many requests wait.
     pub fn len(&self) -> usize {
         self.waiting.len()

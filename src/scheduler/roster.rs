@@ -311,6 +311,8 @@ mod tests {
         let mut roster = Roster::default();
         for (number, platform) in (1u32..).zip(platforms) {
             let login = Login {
+                seen: Default::default(),
+                state: Default::default(),
                 name: format!("n{number}"),
                 netname: "ICE".into(),
                 platform: (*platform).into(),

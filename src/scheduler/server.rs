@@ -5,26 +5,32 @@
 //! only after handshake and first message, which happen in tasks of their own and within a time: a thousand
 //! idle or babbling strangers cost memory for five seconds and nothing else.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::pin::pin;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use smol::Task;
 use smol::channel::{self, TrySendError};
 use smol::future::FutureExt;
-use smol::{Async, Task, Timer};
 
 use crate::connection::{Connection, ConnectionError, Receiver, Sender};
-use crate::discover;
+use crate::discover::{Seal, Sockets};
 use crate::executor;
-use crate::id::Time;
+use crate::id::{Term, Time};
 use crate::key::Credentials;
-use crate::message::{FromScheduler, ToScheduler};
+use crate::message::{FromScheduler, NodeStatus, ToScheduler};
+use crate::reactor::{Async, Timer};
+use crate::scheduler::control::{self, Command, Picture};
+use crate::scheduler::election::Role;
+use crate::scheduler::herald::{self, HeraldConfig, News, Wish};
 use crate::scheduler::memory;
 use crate::scheduler::policy::Algorithm;
+use crate::scheduler::speed::Speeds;
 use crate::scheduler::state::{Action, Core, Event, PeerId, Rules};
+use crate::scheduler::text_port::{self, Request};
 
 /// Connections whose handshake is under way, at most; one more pushes the oldest out, since an honest
 /// handshake takes milliseconds.
@@ -45,6 +51,14 @@ const OUTBOX_MAX_FOR_NEWS: usize = 32;
 const NEWS_LEFT_OUT_MAX: u32 = 300;
 /// Events that wait for the core, at most; then the readers wait.
 const INPUTS_MAX: usize = 1024;
+/// Arrivals that wait for an election, at most. It takes less than two seconds.
+const UNDECIDED_MAX: usize = PEERS_MAX;
+/// How long the nodes of another scheduler may take to come after an election.
+const SETTLING: Duration = Duration::from_millis(1500);
+/// A node that has known so many more elections than this scheduler lies.
+const ROUNDS_AHEAD_MAX: u64 = 10_000;
+/// Words between the dispatcher and the herald, at most.
+const WISHES_MAX: usize = 64;
 /// Bytes that are sent at once, about.
 const BATCH_BYTES: usize = 64 << 10;
 /// How long a peer that is closed may take to read why.
@@ -67,6 +81,14 @@ pub struct ServerConfig {
     pub algorithm: Algorithm,
     /// Where what was learned is kept; none to forget it.
     pub memory: Option<PathBuf>,
+    /// Other schedulers of the cluster that may be out of a broadcast's reach: host and port.
+    pub others: Vec<(String, u16)>,
+    /// Whether it serves whoever connects, even when another scheduler is the master.
+    pub is_persistent: bool,
+    /// Where the text port listens, on the port after `port`; none for nowhere.
+    pub control: Option<IpAddr>,
+    /// Whether there are no other schedulers and nobody has to find this one.
+    pub alone: bool,
 }
 
 /// A scheduler that listens.
@@ -74,7 +96,8 @@ pub struct ServerConfig {
 pub struct Server {
     config: ServerConfig,
     listener: Async<TcpListener>,
-    discovery: Option<Async<UdpSocket>>,
+    discovery: Option<Sockets>,
+    control: Option<Async<TcpListener>>,
     address: SocketAddr,
 }
 
@@ -89,22 +112,41 @@ impl Server {
     pub fn bind(config: ServerConfig) -> io::Result<Self> {
         let listener = Async::<TcpListener>::bind((config.bind, config.port))?;
         let address = listener.get_ref().local_addr()?;
-        let discovery = match discover::listen(address.port()) {
-            Ok(socket) => Some(socket),
-            Err(error) => {
-                log::warn!(
-                    "listen on UDP port {}: {error}; nodes must be told where this scheduler is",
-                    address.port()
-                );
-                None
-            }
+        let discovery = match config.alone {
+            true => None,
+            false => Sockets::listen(address.port())
+                .inspect_err(|error| {
+                    log::warn!(
+                        "listen on UDP port {}: {error}; nodes must be told where this scheduler is, \
+                         and there must be no other",
+                        address.port()
+                    );
+                })
+                .ok(),
         };
+        let control = config.control.and_then(|ip| {
+            let at = SocketAddr::new(ip, address.port().checked_add(1)?);
+            Async::<TcpListener>::bind(at)
+                .inspect_err(|error| log::warn!("no text port: listen at {at}: {error}"))
+                .ok()
+        });
         Ok(Self {
             config,
             listener,
             discovery,
+            control,
             address,
         })
+    }
+
+    /// Who may connect.
+    pub fn credentials(&self) -> &Credentials {
+        &self.config.credentials
+    }
+
+    /// Whether the text port could be had.
+    pub fn has_text_port(&self) -> bool {
+        self.control.is_some()
     }
 
     /// Where it listens.
@@ -118,21 +160,40 @@ impl Server {
             config,
             listener,
             discovery,
+            control,
             address,
         } = self;
         log::info!("scheduler of {:?} listens on {address}", config.netname);
         let (inputs, received) = channel::bounded(INPUTS_MAX);
-        let answers = discovery.map(|socket| {
-            let key = config.credentials.datagram_key();
-            let netname = config.netname.clone();
-            executor::spawn(async move {
-                discover::answer(&socket, &key, &netname, address.port()).await;
-            })
+        let (wishes, wished) = channel::bounded(WISHES_MAX);
+        let (news, told) = channel::bounded(WISHES_MAX);
+        let herald = match discovery {
+            Some(sockets) => {
+                let config = HeraldConfig {
+                    seal: Seal::new(config.credentials.datagram_key(), &config.netname),
+                    port: address.port(),
+                    is_persistent: config.is_persistent,
+                    others: config.others.clone(),
+                };
+                executor::spawn(async move {
+                    if let Err(error) = herald::run(config, sockets, wished, news).await {
+                        log::error!("take part in the election of a scheduler: {error}");
+                    }
+                })
+            }
+            None => executor::spawn(herald::run_alone(wished, news)),
+        };
+        let (requests, asked) = channel::bounded(WISHES_MAX);
+        let text_port = control.map(|listener| {
+            let requests = requests.clone();
+            executor::spawn(text_port::serve(listener, requests))
         });
         let credentials = config.credentials.clone();
         let door = executor::spawn(admit(listener, credentials, inputs.clone()));
-        Dispatcher::new(&config, inputs).run(received, stop).await;
-        drop((door, answers));
+        Dispatcher::new(config, inputs, wishes)
+            .run(received, told, asked, stop)
+            .await;
+        drop((door, herald, text_port, requests));
     }
 }
 
@@ -224,15 +285,25 @@ async fn greet(
 
 /// Owns the core and the peers.
 struct Dispatcher {
-    core: Core,
-    memory: Option<PathBuf>,
-    /// How many jobs had been learned from when the memory was written last.
+    config: ServerConfig,
+    /// What was learned in the terms before this one.
+    speeds: Speeds,
+    /// How many jobs had been learned from when that was written last.
     remembered_jobs: u64,
     remember_at: Instant,
+    role: Role,
+    /// There is one as long as this is the master, and it lasts for a term.
+    core: Option<Core>,
+    /// They came while nobody knew who the master is.
+    undecided: VecDeque<Box<Arrival>>,
+    standbys: Vec<SocketAddr>,
+    /// Names of hosts that get no jobs, in every term.
+    blocks: BTreeSet<String>,
     start: Instant,
     peers: BTreeMap<PeerId, Peer>,
     peers_so_far: u64,
     inputs: channel::Sender<Input>,
+    wishes: channel::Sender<Wish>,
 }
 
 struct Peer {
@@ -248,44 +319,47 @@ struct Peer {
 }
 
 impl Dispatcher {
-    fn new(config: &ServerConfig, inputs: channel::Sender<Input>) -> Self {
-        // Leases of an earlier start have other numbers, at up to a million grants a second.
-        let seconds = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |since| since.as_secs());
+    fn new(
+        config: ServerConfig,
+        inputs: channel::Sender<Input>,
+        wishes: channel::Sender<Wish>,
+    ) -> Self {
+        let memory = config.memory.as_deref();
         Self {
-            core: Core::new(
-                Rules {
-                    netname: config.netname.clone(),
-                    algorithm: config.algorithm,
-                    first_lease: seconds << 20,
-                    seed: seconds,
-                },
-                config
-                    .memory
-                    .as_deref()
-                    .map(memory::read)
-                    .unwrap_or_default(),
-            ),
-            memory: config.memory.clone(),
+            speeds: memory.map(memory::read).unwrap_or_default(),
+            config,
             remembered_jobs: 0,
             remember_at: Instant::now() + memory::EVERY,
+            role: Role::Undecided,
+            core: None,
+            undecided: VecDeque::new(),
+            standbys: Vec::new(),
+            blocks: BTreeSet::new(),
             start: Instant::now(),
             peers: BTreeMap::new(),
             peers_so_far: 0,
             inputs,
+            wishes,
         }
     }
 
-    async fn run(mut self, inputs: channel::Receiver<Input>, stop: impl Future<Output = ()>) {
+    async fn run(
+        mut self,
+        inputs: channel::Receiver<Input>,
+        news: channel::Receiver<News>,
+        requests: channel::Receiver<Request>,
+        stop: impl Future<Output = ()>,
+    ) {
         enum Next {
             Stop,
             Input(Input),
+            News(News),
+            Request(Request),
             Tick,
         }
         let mut stop = pin!(stop);
         loop {
-            let wake = self.core.next_wake();
+            let wake = self.core.as_ref().and_then(Core::next_wake);
             if wake.is_some_and(|wake| wake <= self.now()) {
                 // Asked before the sockets, since a busy socket must not hide a dead node.
                 self.event(Event::Tick);
@@ -294,6 +368,18 @@ impl Dispatcher {
             let stopped = async {
                 stop.as_mut().await;
                 Next::Stop
+            };
+            let news = async {
+                match news.recv().await {
+                    Ok(news) => Next::News(news),
+                    Err(_) => Next::Stop,
+                }
+            };
+            let request = async {
+                match requests.recv().await {
+                    Ok(request) => Next::Request(request),
+                    Err(_) => Next::Stop,
+                }
             };
             let input = async {
                 match inputs.recv().await {
@@ -308,9 +394,12 @@ impl Dispatcher {
                 };
                 Next::Tick
             };
-            match stopped.or(input).or(tick).await {
+            match stopped.or(news).or(input).or(request).or(tick).await {
                 Next::Stop => break,
+                Next::News(News::Role(role)) => self.become_role(role),
+                Next::News(News::Standbys(standbys)) => self.take_standbys(standbys),
                 Next::Input(input) => self.input(input),
+                Next::Request(request) => self.answer(request),
                 Next::Tick => self.event(Event::Tick),
             }
             if self.remember_at <= Instant::now() {
@@ -328,8 +417,8 @@ impl Dispatcher {
 
     /// What writes down all that was learned, if there is anything new and a place for it.
     fn remember(&mut self) -> Option<impl FnOnce() + Send + 'static> {
-        let path = self.memory.clone()?;
-        let speeds = self.core.speeds();
+        let path = self.config.memory.clone()?;
+        let speeds = self.core.as_ref()?.speeds();
         if std::mem::replace(&mut self.remembered_jobs, speeds.jobs()) == speeds.jobs() {
             return None;
         }
@@ -341,17 +430,143 @@ impl Dispatcher {
         })
     }
 
+    fn become_role(&mut self, role: Role) {
+        if role != self.role {
+            match role {
+                Role::Undecided => log::info!("this scheduler looks for the master"),
+                Role::Master(term) => log::info!("this scheduler is the master, in term {term}"),
+                Role::Standby(at) => log::info!("this scheduler stands by for the one at {at}"),
+            }
+            self.role = role;
+            self.standbys.clear();
+            // Nothing that was lent is known in the next term, so nobody stays.
+            if let Some(core) = self.core.take() {
+                self.speeds = core.speeds().clone();
+            }
+            let why = "this scheduler is no longer the master";
+            for id in self.peers.keys().copied().collect::<Vec<_>>() {
+                if let Role::Standby(at) = role {
+                    // Whoever does not read it is closed like the others.
+                    let _ = self.send(id, FromScheduler::Elsewhere(at));
+                }
+                self.part(id, why);
+            }
+            if let Role::Master(term) = role {
+                let first_lease = first_lease();
+                let rules = Rules {
+                    netname: self.config.netname.clone(),
+                    algorithm: self.config.algorithm,
+                    first_lease,
+                    seed: first_lease,
+                };
+                let mut core = Core::new(rules, self.speeds.clone());
+                core.begin(term, self.now().after(SETTLING));
+                self.core = Some(core);
+                self.event(Event::Blocked(self.blocks.clone()));
+            }
+        }
+        for arrival in std::mem::take(&mut self.undecided) {
+            match role {
+                // The master has just given a sign of life.
+                Role::Standby(at) => send_elsewhere(*arrival, at),
+                Role::Master(_) | Role::Undecided => self.arrived(arrival),
+            }
+        }
+    }
+
+    fn answer(&mut self, request: Request) {
+        let (text, reply) = match request {
+            Request::Banner(reply) => (control::banner(&self.picture()), reply),
+            Request::Answer(command, reply) => {
+                let removed = self.obey(&command);
+                (control::answer(&command, &self.picture(), &removed), reply)
+            }
+        };
+        // Whoever asked may be gone.
+        let _ = reply.try_send(text);
+    }
+
+    /// Does what a command of the text port says; the names of the nodes that it removed.
+    fn obey(&mut self, command: &Command) -> Vec<String> {
+        match command {
+            Command::Block(hosts) => control::block(&mut self.blocks, hosts),
+            Command::Unblock(hosts) => self.blocks.retain(|host| !hosts.contains(host)),
+            Command::Remove(hosts) => return self.remove(hosts),
+            _ => return Vec::new(),
+        }
+        self.event(Event::Blocked(self.blocks.clone()));
+        Vec::new()
+    }
+
+    fn remove(&mut self, hosts: &[String]) -> Vec<String> {
+        let status = self.core.as_ref().map(Core::status).unwrap_or_default();
+        let meant = |node: &&NodeStatus| hosts.iter().any(|host| control::is_called(node, host));
+        let names: Vec<String> = status
+            .nodes
+            .iter()
+            .filter(meant)
+            .map(|node| node.name.clone())
+            .collect();
+        let peers = self.peers.iter().filter(|(_, peer)| {
+            let name = peer.node.as_ref();
+            name.is_some_and(|name| names.contains(name))
+        });
+        for id in peers.map(|(id, _)| *id).collect::<Vec<_>>() {
+            self.part(id, "removed at the text port");
+            self.event(Event::Left(id));
+        }
+        names
+    }
+
+    fn picture(&self) -> Picture {
+        Picture {
+            status: self.core.as_ref().map(Core::status),
+            master: match self.role {
+                Role::Standby(at) => Some(at),
+                Role::Undecided | Role::Master(_) => None,
+            },
+            jobs: self.core.as_ref().map(Core::jobs).unwrap_or_default(),
+            blocks: self.blocks.clone(),
+            placed: self.core.as_ref().map_or(0, Core::placed),
+            uptime: self.start.elapsed(),
+        }
+    }
+
+    fn take_standbys(&mut self, standbys: Vec<SocketAddr>) {
+        self.standbys = standbys;
+        let nodes = self.peers.iter().filter(|(_, peer)| peer.node.is_some());
+        for id in nodes.map(|(id, _)| *id).collect::<Vec<_>>() {
+            self.tell_standbys(id);
+        }
+    }
+
+    fn tell_standbys(&mut self, id: PeerId) {
+        if let Err(why) = self.send(id, FromScheduler::Standbys(self.standbys.clone())) {
+            self.part(id, why);
+            self.event(Event::Left(id));
+        }
+    }
+
     fn now(&self) -> Time {
         Time(self.start.elapsed().as_micros() as u64)
     }
 
     fn input(&mut self, input: Input) {
         match input {
-            Input::Arrived(arrival) => self.arrived(*arrival),
+            Input::Arrived(arrival) => self.arrived(arrival),
             Input::Heard(peer, message) => {
                 // A message may still be on its way from a peer that was closed.
                 if self.peers.contains_key(&peer) {
-                    self.event(Event::Message(peer, message));
+                    match message {
+                        ToScheduler::Block { node, is_blocked } => {
+                            let hosts = vec![node];
+                            self.obey(&match is_blocked {
+                                true => Command::Block(hosts),
+                                false => Command::Unblock(hosts),
+                            });
+                        }
+                        message => self.event(Event::Message(peer, message)),
+                    }
                 }
             }
             Input::Ended(peer, why) => {
@@ -361,7 +576,31 @@ impl Dispatcher {
         }
     }
 
-    fn arrived(&mut self, arrival: Arrival) {
+    fn arrived(&mut self, arrival: Box<Arrival>) {
+        match self.role {
+            Role::Master(term) => match seen(&arrival.first) {
+                Some(seen) if seen.round() > term.round() + ROUNDS_AHEAD_MAX => {
+                    log::warn!("{} is refused: it has known term {seen}", arrival.from);
+                }
+                Some(seen) if seen > term => {
+                    log::info!("{} has known term {seen}, later than {term}", arrival.from);
+                    self.undecided.push_back(arrival);
+                    let _ = self.wishes.try_send(Wish::Seen(seen));
+                }
+                _ => self.admit(*arrival),
+            },
+            Role::Standby(_) | Role::Undecided => {
+                if self.undecided.len() >= UNDECIDED_MAX {
+                    self.undecided.pop_front();
+                }
+                self.undecided.push_back(arrival);
+                // A full channel says it already.
+                let _ = self.wishes.try_send(Wish::Needed);
+            }
+        }
+    }
+
+    fn admit(&mut self, arrival: Arrival) {
         let Arrival {
             from,
             here,
@@ -402,13 +641,17 @@ impl Dispatcher {
 
     fn event(&mut self, event: Event) {
         let now = self.now();
-        let mut actions = VecDeque::from(self.core.on_event(event, now));
+        let Some(core) = &mut self.core else { return };
+        let mut actions = VecDeque::from(core.on_event(event, now));
         while let Some(action) = actions.pop_front() {
             match action {
                 Action::Send(id, message) => {
                     if let Err(why) = self.send(id, message) {
                         self.part(id, why);
-                        actions.extend(self.core.on_event(Event::Left(id), now));
+                        let core = self.core.as_mut();
+                        actions.extend(
+                            core.map_or_else(Vec::new, |core| core.on_event(Event::Left(id), now)),
+                        );
                     }
                 }
                 Action::Close(id, why) => self.part(id, &why),
@@ -446,7 +689,13 @@ impl Dispatcher {
             }
             _ => {}
         }
-        match peer.outbox.try_send(message) {
+        let is_welcome = matches!(message, FromScheduler::Welcome { .. });
+        let mut sent = peer.outbox.try_send(message);
+        if sent.is_ok() && is_welcome && !self.standbys.is_empty() {
+            let standbys = FromScheduler::Standbys(self.standbys.clone());
+            sent = peer.outbox.try_send(standbys);
+        }
+        match sent {
             Ok(()) => Ok(()),
             Err(TrySendError::Full(_)) => Err("reads too slowly"),
             // The end of its writer is on its way as an input.
@@ -469,6 +718,33 @@ impl Dispatcher {
         });
         executor::spawn(farewell).detach();
     }
+}
+
+/// The latest term that a node which wants to log in has known.
+fn seen(first: &ToScheduler) -> Option<Term> {
+    match first {
+        ToScheduler::Login(login) => Some(login.seen),
+        _ => None,
+    }
+}
+
+/// The number of the first lease of a term: leases of an earlier one, of this process or another, have lower
+/// numbers, at up to a million grants a second.
+fn first_lease() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| since.as_micros() as u64)
+}
+
+/// Tells a newcomer where the master is.
+fn send_elsewhere(mut arrival: Arrival, at: SocketAddr) {
+    let farewell = async move {
+        // Whoever is gone already asks somebody else.
+        let _ = arrival.sender.send(&FromScheduler::Elsewhere(at)).await;
+    };
+    let late = async {
+        Timer::after(FAREWELL).await;
+    };
+    executor::spawn(farewell.or(late)).detach();
 }
 
 async fn read(

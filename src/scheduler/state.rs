@@ -11,13 +11,14 @@ use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::id::{NodeId, RequestId, Time};
+use crate::id::{NodeId, RequestId, Term, Time};
 use crate::message::{
     FromScheduler, Login, NodeStatus, Offer, REPORT_EVERY_MS, Status, ToScheduler,
 };
 use crate::news::{Ending, NodePicture};
 use crate::scheduler::admission::{self, TOOLCHAINS_MAX};
 use crate::scheduler::chronicle::Chronicle;
+use crate::scheduler::control::Job;
 use crate::scheduler::fairness::Fairness;
 use crate::scheduler::lease::Leases;
 use crate::scheduler::node::Node;
@@ -61,6 +62,8 @@ pub enum Event {
     },
     /// A connection ended. Also said of those that the core itself has closed.
     Left(PeerId),
+    /// Hosts of these names and addresses get no jobs from now on, and all others do.
+    Blocked(BTreeSet<String>),
     /// Any other message.
     Message(PeerId, ToScheduler),
     /// The time of [`Core::next_wake`] has come.
@@ -102,8 +105,8 @@ pub struct Core {
     pub(super) speeds: Speeds,
     pub(super) fairness: Fairness,
     pub(super) chronicle: Chronicle,
-    /// Names of nodes that get no jobs of others, also of those that are not here.
-    blocked: BTreeSet<String>,
+    /// Names and addresses of hosts that get no jobs.
+    blocks: BTreeSet<String>,
     nodes_so_far: u32,
     pub(super) grants_so_far: u64,
     /// The state of the random numbers.
@@ -114,6 +117,10 @@ pub struct Core {
     pub(super) retry_at: Option<Time>,
     /// When leases are next looked through for those that lie idle or are held by one who has too many.
     pub(super) balance_at: Option<Time>,
+    /// The term in which this scheduler is the master.
+    pub(super) term: Term,
+    /// Until then nodes are still coming that another scheduler knew, so that no request is hopeless.
+    pub(super) settled_at: Time,
     actions: Vec<Action>,
 }
 
@@ -128,16 +135,25 @@ impl Core {
             speeds,
             fairness: Fairness::default(),
             chronicle: Chronicle::default(),
-            blocked: BTreeSet::new(),
+            blocks: BTreeSet::new(),
             nodes_so_far: 0,
             grants_so_far: 0,
             random: rules.seed,
             silence_at: None,
             retry_at: None,
             balance_at: None,
+            term: Term::default(),
+            settled_at: Time(0),
             actions: Vec::new(),
             rules,
         }
+    }
+
+    /// Begins a term. Nodes that another scheduler knew are expected to come until `settled_at`: no
+    /// request is denied before.
+    pub fn begin(&mut self, term: Term, settled_at: Time) {
+        self.term = term;
+        self.settled_at = settled_at;
     }
 
     /// Takes in what happened at `now`, which never goes back.
@@ -150,6 +166,7 @@ impl Core {
                 here,
             } => self.join(peer, login, from, here, now),
             Event::Left(peer) => self.leave(peer),
+            Event::Blocked(blocks) => self.block(blocks),
             Event::Message(peer, message) => self.hear(peer, message, now),
             Event::Tick => self.tick(now),
         };
@@ -197,12 +214,22 @@ impl Core {
         let mut node = Node::new(peer, name.clone(), login, from, here, now);
         node.slowness = self.speeds.slowness(&name);
         node.measured = self.speeds.knows(&name);
-        node.is_blocked = self.blocked.contains(&name);
         self.roster.insert(id, node);
+        if self.is_blocked(id) {
+            self.roster.change(id, |node| node.blocked = true);
+        }
         self.chronicle.came(id);
         self.peers.insert(peer, id);
         self.silence_at.get_or_insert(now.after(SILENCE));
-        self.send(peer, FromScheduler::Welcome { node: id, name });
+        let term = self.term;
+        self.send(
+            peer,
+            FromScheduler::Welcome {
+                node: id,
+                name,
+                term,
+            },
+        );
         true
     }
 
@@ -229,6 +256,30 @@ impl Core {
         true
     }
 
+    fn block(&mut self, blocks: BTreeSet<String>) -> bool {
+        self.blocks = blocks;
+        let all: Vec<(NodeId, bool)> = self
+            .roster
+            .iter()
+            .map(|(id, node)| (id, node.blocked))
+            .collect();
+        for (id, before) in all {
+            let is_blocked = self.is_blocked(id);
+            if is_blocked != before {
+                self.roster.change(id, |node| node.blocked = is_blocked);
+                self.reclaim(id);
+                self.chronicle.came(id);
+            }
+        }
+        true
+    }
+
+    /// Whether somebody has blocked a node, by its name or its address.
+    fn is_blocked(&self, id: NodeId) -> bool {
+        let mut hosts = self.blocks.iter();
+        hosts.any(|host| self.roster.called(host).contains(&id))
+    }
+
     fn hear(&mut self, peer: PeerId, message: ToScheduler, now: Time) -> bool {
         if message == ToScheduler::Status {
             let status = self.status();
@@ -240,9 +291,6 @@ impl Core {
         }
         if let Err(nonsense) = admission::message(&message) {
             return self.close(peer, nonsense.to_string());
-        }
-        if let ToScheduler::Block { node, is_blocked } = message {
-            return self.block(&node, is_blocked);
         }
         let Some(&id) = self.peers.get(&peer) else {
             self.actions
@@ -261,6 +309,14 @@ impl Core {
                 self.send(peer, FromScheduler::Alive);
                 self.reclaim(id);
                 more_is_free
+            }
+            ToScheduler::Capacity { slots, no_remote } => {
+                self.roster.change(id, |node| {
+                    node.slots = slots;
+                    node.no_remote = no_remote;
+                });
+                self.reclaim(id);
+                true
             }
             ToScheduler::Toolchains { added, removed } => {
                 let known = self.roster.change(id, |node| {
@@ -284,6 +340,7 @@ impl Core {
                 self.chronicle.local(id, jobs);
                 false
             }
+            // Blocking is the shell's: it keeps the list.
             ToScheduler::Status | ToScheduler::Watch | ToScheduler::Block { .. } => false,
         }
     }
@@ -354,7 +411,8 @@ impl Core {
             .expect("there are fewer nodes than numbers")
     }
 
-    fn status(&self) -> Status {
+    /// A picture of the cluster.
+    pub fn status(&self) -> Status {
         let mean = self.mean_speed();
         let mut running: BTreeMap<NodeId, u32> = BTreeMap::new();
         for (_, lease) in self.leases.iter() {
@@ -384,26 +442,6 @@ impl Core {
     }
 
     // Who watches.
-
-    /// Blocks or unblocks the nodes that are called so. Tells whether a waiting request may now be
-    /// answered.
-    fn block(&mut self, spelling: &str, is_blocked: bool) -> bool {
-        if !is_blocked {
-            // It may have left meanwhile.
-            self.blocked.remove(spelling);
-        }
-        for id in self.roster.called(spelling) {
-            let name = self.roster.node(id).name.clone();
-            match is_blocked {
-                true if self.blocked.len() < NODES_MAX => self.blocked.insert(name),
-                true => false,
-                false => self.blocked.remove(&name),
-            };
-            self.roster.change(id, |node| node.is_blocked = is_blocked);
-            self.chronicle.came(id);
-        }
-        true
-    }
 
     fn watch(&mut self, peer: PeerId, now: Time) -> bool {
         // A snapshot has in it what the others have still to hear.
@@ -438,13 +476,38 @@ impl Core {
             platform: node.platform.clone(),
             slots: node.slots,
             no_remote: node.no_remote.clone(),
-            is_blocked: node.is_blocked,
+            is_blocked: node.blocked,
             speed_percent: speed_percent(node, mean_speed),
             local_jobs: node.state.local_jobs,
             load_milli: node.state.load_milli,
             memory_mib: node.state.memory_mib,
             jobs_done: node.jobs_done,
         })
+    }
+
+    /// The jobs that run under leases, then those that wait; for people.
+    pub fn jobs(&self) -> Vec<Job> {
+        let name = |id| self.roster.find(id).map(|node| node.name.clone());
+        let running = self.leases.iter().filter_map(|(id, lease)| {
+            Some(Job {
+                number: id.0,
+                submitter: name(lease.submitter).unwrap_or_default(),
+                node: name(lease.node),
+                file: lease.running.as_ref()?.work.file.clone(),
+            })
+        });
+        let waiting = self.queue.iter().map(|(submitter, want)| Job {
+            number: want.request.0,
+            submitter: name(submitter).unwrap_or_default(),
+            node: None,
+            file: want.file.clone(),
+        });
+        running.chain(waiting).collect()
+    }
+
+    /// How many leases were granted.
+    pub fn placed(&self) -> u64 {
+        self.grants_so_far
     }
 
     /// The mean of the learned speeds, as the inverse of slowness.

@@ -6,12 +6,11 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use smol::future::FutureExt;
 
+use crate::account::{self, Phase};
 use crate::compress;
 use crate::connection::ConnectionError;
 use crate::dictionary::Named;
@@ -22,6 +21,7 @@ use crate::message::{
 };
 
 use super::output::{self, Pending};
+use super::parcels::{Content, Packed, Parcel, Parcels};
 use super::placement::Progress;
 use super::pool::Warm;
 
@@ -29,17 +29,10 @@ use super::pool::Warm;
 const OUTPUT_BYTES_MAX: usize = 32 << 20;
 /// Files and directories that a job may write.
 const WRITTEN_MAX: usize = 10_000;
-/// A blob of this size is read at once and checked before it is sent.
-const CHECKED_BYTES_MAX: u64 = 4 << 20;
-
-/// Where the bytes of a blob are.
-#[derive(Clone, Debug)]
-pub enum Content {
-    /// Here.
-    Memory(Arc<Vec<u8>>),
-    /// In this file.
-    File(PathBuf),
-}
+/// So many files are renamed by the thread that serves everybody; more are left to another one.
+const PROMPT_FILES_MAX: usize = 8;
+/// Blobs that are read and packed in one go.
+const BATCH_MAX: usize = 64;
 
 /// Finds the bytes of what a job consists of.
 pub trait Contents: Sync {
@@ -55,6 +48,8 @@ pub struct Prepared<'a> {
     pub entries: &'a [Named],
     /// Where their bytes are.
     pub contents: &'a dyn Contents,
+    /// What of them is packed already.
+    pub parcels: &'a Parcels,
     /// The toolchain, should the worker lack it.
     pub manifest: &'a Manifest,
     /// Whom to tell that the worker has started the compiler.
@@ -111,13 +106,30 @@ impl From<ConnectionError> for Undelivered {
 }
 
 impl Delivered {
-    /// Puts every file in its place. Blocking.
-    pub fn commit(self, umask: u32) -> io::Result<()> {
-        for (place, target) in &self.made {
-            output::make(place, target.as_ref(), umask)?;
+    /// Puts every file in its place.
+    pub async fn commit(self, umask: u32) -> io::Result<()> {
+        let Self {
+            files,
+            made,
+            removed,
+            ..
+        } = self;
+        let is_prompt = made.is_empty()
+            && removed.is_empty()
+            && files.len() <= PROMPT_FILES_MAX
+            && files.iter().all(Pending::is_prompt);
+        let commit = move || {
+            for (place, target) in &made {
+                output::make(place, target.as_ref(), umask)?;
+            }
+            removed.iter().try_for_each(output::remove)?;
+            files.into_iter().try_for_each(Pending::commit)
+        };
+        let commit = move || account::during(Phase::Commit, commit);
+        match is_prompt {
+            true => commit(),
+            false => smol::unblock(commit).await,
         }
-        self.removed.iter().try_for_each(output::remove)?;
-        self.files.into_iter().try_for_each(Pending::commit)
     }
 }
 
@@ -153,9 +165,7 @@ pub async fn run(
                 )));
             }
             FromWorker::NeedBlobs(digests) => {
-                for digest in digests {
-                    send_blob(warm, prepared.contents, digest).await?;
-                }
+                send_blobs(warm, prepared, digests).await?;
             }
             FromWorker::Done { status, usage } => return delivery.finish(status, usage),
             FromWorker::Failed { failure, detail } => {
@@ -201,8 +211,13 @@ impl Delivery {
                 self.announce(&path, spec)?;
                 self.file_bytes = self.file_bytes.saturating_add(size);
                 let stood = spec.standing.iter().any(|standing| standing.path == path);
+                let is_prompt = output::is_prompt(path.as_path());
                 let create = move || Pending::create(&path, mode, size, stood);
-                self.files.push(smol::unblock(create).await?);
+                let create = move || account::during(Phase::Commit, create);
+                self.files.push(match is_prompt {
+                    true => create()?,
+                    false => smol::unblock(create).await?,
+                });
             }
             FromWorker::Chunk(chunk) => {
                 let data = unpack(chunk)?;
@@ -210,7 +225,7 @@ impl Delivery {
                     return misbehaves("a chunk of no file".to_owned());
                 };
                 // A write of a chunk to the page cache takes less than the way to another thread.
-                pending.write(&data)?;
+                account::during(Phase::Commit, || pending.write(&data))?;
                 self.files.push(pending);
             }
             FromWorker::Made { path, target } => {
@@ -314,44 +329,47 @@ async fn patiently<T>(
         .await
 }
 
-/// Sends a blob, or the word that it is gone.
-async fn send_blob(
+/// Sends what the worker asked for, as far as it is there.
+async fn send_blobs(
     warm: &mut Warm,
-    contents: &dyn Contents,
-    digest: Digest,
+    prepared: &Prepared<'_>,
+    digests: Vec<Digest>,
 ) -> Result<(), Undelivered> {
-    let Some(content) = contents.content(&digest) else {
-        return Err(Undelivered::Misbehaves(format!(
-            "it asks for {digest}, which is not part of the job"
-        )));
-    };
-    let memory = match content {
-        Content::Memory(bytes) => bytes,
-        Content::File(path) => match smol::unblock(move || open(&path)).await {
-            Ok((_, size, Some(bytes)))
-                if size <= CHECKED_BYTES_MAX && blake3::hash(&bytes).as_bytes() == &digest.0 =>
-            {
-                Arc::new(bytes)
+    for batch in digests.chunks(BATCH_MAX) {
+        let mut wanted = Vec::with_capacity(batch.len());
+        for digest in batch {
+            let Some(content) = prepared.contents.content(digest) else {
+                return Err(Undelivered::Misbehaves(format!(
+                    "it asks for {digest}, which is not part of the job"
+                )));
+            };
+            wanted.push((*digest, content));
+        }
+        for (digest, parcel) in prepared.parcels.pack(wanted).await {
+            match parcel {
+                Parcel::Packed(packed) => send_packed(warm, digest, &packed).await?,
+                Parcel::Large(file, size) => send_file(warm, digest, file, size).await?,
+                Parcel::Gone => {
+                    send(warm, &ToWorker::Gone(digest)).await?;
+                    return Err(Undelivered::Changed(digest));
+                }
             }
-            Ok((file, size, None)) => return send_file(warm, digest, file, size).await,
-            // It can't be read, or is not what it was.
-            _ => {
-                send(warm, &ToWorker::Gone(digest)).await?;
-                return Err(Undelivered::Changed(digest));
-            }
-        },
-    };
-    warm.sender.queue(&ToWorker::Blob {
-        digest,
-        size: memory.len() as u64,
-    })?;
-    for piece in memory.chunks(CHUNK_BYTES_MAX) {
-        warm.sender.queue(&ToWorker::Chunk(compress::pack(piece)))?;
+        }
+    }
+    flush(warm).await
+}
+
+/// Queues a blob. Small ones leave together.
+async fn send_packed(warm: &mut Warm, digest: Digest, packed: &Packed) -> Result<(), Undelivered> {
+    let size = packed.size;
+    warm.sender.queue(&ToWorker::Blob { digest, size })?;
+    for chunk in &packed.chunks {
+        warm.sender.queue(&ToWorker::Chunk(chunk.clone()))?;
         if warm.sender.queued_bytes() >= CHUNK_BYTES_MAX {
             flush(warm).await?;
         }
     }
-    flush(warm).await
+    Ok(())
 }
 
 /// Sends what is queued, unless the worker has said meanwhile that it does not want it.
@@ -373,20 +391,6 @@ async fn flush(warm: &mut Warm) -> Result<(), Undelivered> {
         }
     }
     sent
-}
-
-/// Opens a file; what is small is read at once.
-fn open(path: &std::path::Path) -> io::Result<(File, u64, Option<Vec<u8>>)> {
-    let mut file = File::open(path)?;
-    let size = file.metadata()?.len();
-    if size > CHECKED_BYTES_MAX {
-        return Ok((file, size, None));
-    }
-    let mut bytes = Vec::with_capacity(size as usize);
-    Read::by_ref(&mut file)
-        .take(CHECKED_BYTES_MAX + 1)
-        .read_to_end(&mut bytes)?;
-    Ok((file, size, Some(bytes)))
 }
 
 /// Streams a large file. The worker verifies its digest before it uses a byte of it.

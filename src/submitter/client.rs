@@ -4,13 +4,13 @@ use std::io;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use smol::Async;
 use smol::future::FutureExt;
 use smol::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::executor;
 use crate::frame::{self, Decoder};
 use crate::message::{Answer, CALL_BYTES_MAX, Call};
+use crate::reactor::Async;
 
 /// How long a client may take to say what it wants.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);

@@ -293,6 +293,11 @@ impl Holdings {
     }
 
     fn void(&mut self) {
+        // The next scheduler numbers the nodes anew.
+        self.travels.clear();
+        for job in self.jobs.values_mut() {
+            job.want.except.clear();
+        }
         self.leases.retain(|_, held| {
             held.void = true;
             !held.is_empty()
@@ -951,6 +956,7 @@ mod tests {
                 node: NodeId(node),
                 name: format!("n{node}"),
                 address: "10.0.0.1:1".parse().unwrap(),
+                term: crate::id::Term::default(),
                 home: Home::No,
                 once: false,
                 slowness_milli: 1000,

@@ -7,31 +7,33 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use smol::Async;
 use smol::future::FutureExt;
 use smol::lock::Semaphore;
 
-use super::attempt::{self, Content, Contents, Delivered, Prepared, Undelivered};
+use super::attempt::{self, Contents, Delivered, Prepared, Undelivered};
 use super::client::Client;
+use super::compiler::{self, classify, other_library, shared_place};
 use super::course::{self, Course, Step};
 use super::environment;
 use super::inputs::{self, Compiler, Inputs, Means, Misses, Reason, because};
 use super::locale::{Locale, Locales};
 use super::native::Processors;
 use super::output;
+use super::parcels::{Content, Parcels};
 use super::placement::{Lease, Placement, Progress, Word};
 use super::pool::Pool;
 use super::race::{Next, Race};
 use super::sources::Sources;
 use super::wish::want;
-use crate::args::{self, Family, Invocation, Plan, Verdict};
+use crate::account;
+use crate::args::{Family, Plan, Verdict};
 use crate::config::Declined;
 use crate::executor;
 use crate::id::{AbsPath, Bytes, Digest, JobId};
 use crate::key::Credentials;
-use crate::masquerade::file_name;
 use crate::message::{Answer, Call, CallKind, JobSpec, Mode, Outcome, PROTOCOL, Report};
-use crate::toolchain::{Located, Toolchain, Toolchains, selection};
+use crate::reactor::Async;
+use crate::toolchain::{Located, Toolchain, Toolchains};
 
 /// A job that has not got a lease within this time is made ready while it waits.
 const SHORT_WAIT: Duration = Duration::from_millis(5);
@@ -43,6 +45,7 @@ pub struct Submitter {
     toolchains: Toolchains,
     sources: Sources,
     locales: Locales,
+    parcels: Parcels,
     processors: Processors,
     /// Preprocessors that run at a time: they are this machine's own work.
     preprocessing: Semaphore,
@@ -82,6 +85,7 @@ impl Submitter {
             toolchains: Toolchains::new(spool)?,
             sources: Sources::default(),
             locales: Locales::default(),
+            parcels: Parcels::default(),
             processors: Processors::default(),
             platform,
             preprocessing: Semaphore::new(preprocessors.max(1)),
@@ -122,7 +126,7 @@ impl Submitter {
                 let status = delivered.status;
                 let printed = std::mem::take(&mut delivered.printed);
                 let umask = call.umask;
-                match smol::unblock(move || delivered.commit(umask)).await {
+                match delivered.commit(umask).await {
                     Ok(()) => {
                         for (stream, data) in printed {
                             client
@@ -132,7 +136,11 @@ impl Submitter {
                                 })
                                 .await?;
                         }
-                        return client.say(&Answer::Exit { status, report }).await;
+                        let said = client.say(&Answer::Exit { status, report }).await;
+                        if let Some(statement) = account::statement() {
+                            log::info!("account: {statement}");
+                        }
+                        return said;
                     }
                     Err(error) => {
                         let reason = because(
@@ -230,13 +238,16 @@ impl Submitter {
                 return Err(because("output-place", format!("{place}: {obstacle}")));
             }
         }
-        let located = self.locate(call).await?;
+        let located = compiler::locate(&self.toolchains, &self.platform, call).await?;
         let toolchain = &located.toolchain;
-        let compiler = match archive(call) {
+        if let Some(reason) = other_library(call, cwd, toolchain) {
+            return Err(reason);
+        }
+        let compiler = match compiler::archive(call) {
             Some(_) => Compiler::Archived,
             None => Compiler::Installed(toolchain.digest),
         };
-        let locale = self.locales.of(call).await;
+        let locale = self.locales.of(call, plan.family).await;
         let mut course = Course::default();
         let mut inputs: Option<Inputs> = None;
         let mut misses = Misses::default();
@@ -269,6 +280,10 @@ impl Submitter {
                     inputs.insert(inputs::prepare(call, cwd, plan, compiler, means).await?)
                 }
             };
+            if let Some(place) = prepared.overwritten() {
+                let sentence = format!("{place}: the compile reads what it writes");
+                return Err(because("output-place", sentence));
+            }
             if let Some(place) = shared_place(prepared, toolchain) {
                 let sentence = format!("{place}: the compiler itself is below it");
                 return Err(because("toolchain-place", sentence));
@@ -343,32 +358,6 @@ impl Submitter {
         }
     }
 
-    /// The compiler's toolchain: this machine's, or an archive that `ICECC_VERSION` names.
-    async fn locate(&self, call: &Call) -> Result<Located, Reason> {
-        let compiler = call.compiler.as_path();
-        let located = match archive(call) {
-            None => {
-                let search_path = call
-                    .variable("PATH")
-                    .map(|path| &path[..])
-                    .unwrap_or_default();
-                self.toolchains.locate(compiler, search_path).await
-            }
-            Some(version) => {
-                let name = file_name(&call.compiler);
-                let selected = selection::select(version, self.platform.as_bytes(), name);
-                let Some(selected) = selected.into_iter().next() else {
-                    let sentence = "no archive of ICECC_VERSION is for this machine and compiler";
-                    return Err(because("toolchain", sentence));
-                };
-                self.toolchains
-                    .unpack(selected.file.as_path(), compiler)
-                    .await
-            }
-        };
-        located.map_err(|error| because("toolchain", error.to_string()))
-    }
-
     /// One try on the node of a lease.
     async fn attempt(
         &self,
@@ -381,12 +370,13 @@ impl Submitter {
     ) -> Result<Delivered, Undelivered> {
         let toolchain = &located.toolchain;
         let language = match locale {
-            Locale::Like(value) => Some(value),
+            Locale::Like(value) | Locale::ButForErrors(value) => Some(value),
             Locale::AsItIs | Locale::Foreign => None,
         };
         let spec = JobSpec {
             job: JobId(self.jobs.fetch_add(1, Ordering::Relaxed)),
             lease: progress.grant().lease,
+            term: progress.grant().term,
             tenant: self.tenant,
             toolchain: toolchain.digest,
             program: located.program.clone(),
@@ -416,6 +406,7 @@ impl Submitter {
             spec,
             entries: &inputs.entries,
             contents: &contents,
+            parcels: &self.parcels,
             manifest: &toolchain.manifest,
             progress: &progress,
         };
@@ -463,41 +454,4 @@ impl Contents for JobContents<'_> {
                 .map(|path| Content::File(path.into()))
         })
     }
-}
-
-/// The archives that the user chose instead of this machine's compiler.
-fn archive(call: &Call) -> Option<&Bytes> {
-    call.variable("ICECC_VERSION")
-        .filter(|value| !value.is_empty())
-}
-
-/// A directory that the command may write to and that holds a part of the toolchain: no worker lets
-/// a job write where its compiler is.
-fn shared_place<'a>(inputs: &'a Inputs, toolchain: &Toolchain) -> Option<&'a AbsPath> {
-    let entries = &toolchain.manifest.entries;
-    inputs
-        .writable
-        .iter()
-        .find(|place| entries.iter().any(|entry| entry.path.is_within(place)))
-}
-
-fn classify(call: &Call, cwd: &AbsPath) -> Verdict {
-    // What `cc` is, is told by where it leads.
-    let mut program = Bytes::from(file_name(&call.compiler));
-    if matches!(&program[..], b"cc" | b"c++") {
-        let real = std::fs::canonicalize(call.compiler.as_path()).ok();
-        program = real
-            .and_then(|path| path.file_name().map(|name| Bytes::from(name.to_owned())))
-            .unwrap_or(program);
-    }
-    let invocation = Invocation {
-        program: &program,
-        argv: &call.argv,
-        cwd,
-        env: &call.env,
-    };
-    args::classify(&invocation, &mut |path| {
-        let path = std::path::Path::new(call.cwd.as_os_str()).join(Bytes::from(path).as_path());
-        inputs::read_bounded(&path).ok()
-    })
 }

@@ -6,8 +6,10 @@
 pub mod allot;
 pub mod attempt;
 pub mod client;
+pub mod compiler;
 pub mod course;
 pub mod environment;
+pub mod explain;
 pub mod holdings;
 pub mod inputs;
 pub mod job;
@@ -16,6 +18,7 @@ pub mod look;
 pub mod missing;
 pub mod native;
 pub mod output;
+pub mod parcels;
 pub mod placement;
 pub mod pool;
 pub mod preprocess;

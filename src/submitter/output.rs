@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::id::{AbsPath, Bytes};
+use crate::sys::{self, FileSystem};
 
 /// A file of the job on its way to its place; removed when dropped before [`Pending::commit`].
 pub struct Pending {
@@ -21,6 +22,8 @@ pub struct Pending {
     place: PathBuf,
     mode: u32,
     missing: u64,
+    is_prompt: bool,
+    is_placed: bool,
 }
 
 impl Pending {
@@ -47,9 +50,11 @@ impl Pending {
         Ok(Self {
             file,
             temporary,
-            place,
             mode: mode & 0o7777,
             missing: size,
+            is_prompt: is_prompt(&place),
+            is_placed: false,
+            place,
         })
     }
 
@@ -69,8 +74,13 @@ impl Pending {
         self.missing
     }
 
+    /// Whether [`Pending::commit`] is done sooner here than by another thread.
+    pub fn is_prompt(&self) -> bool {
+        self.is_prompt
+    }
+
     /// Puts the file in its place.
-    pub fn commit(self) -> io::Result<()> {
+    pub fn commit(mut self) -> io::Result<()> {
         if self.missing != 0 {
             return Err(io::Error::new(
                 io::ErrorKind::UnexpectedEof,
@@ -79,15 +89,26 @@ impl Pending {
         }
         self.file
             .set_permissions(fs::Permissions::from_mode(self.mode))?;
-        fs::rename(&self.temporary, &self.place)
+        fs::rename(&self.temporary, &self.place)?;
+        self.is_placed = true;
+        Ok(())
     }
 }
 
 impl Drop for Pending {
     fn drop(&mut self) {
-        // After a commit there is nothing under this name.
-        let _ = fs::remove_file(&self.temporary);
+        if !self.is_placed {
+            let _ = fs::remove_file(&self.temporary);
+        }
     }
+}
+
+/// Whether a file beside `place` is made and renamed within microseconds, since no other machine has
+/// to be asked: then handing that to another thread costs more than doing it.
+pub fn is_prompt(place: &Path) -> bool {
+    place
+        .parent()
+        .is_some_and(|directory| sys::file_system(directory) != FileSystem::Other)
 }
 
 /// Removes a file that the job removed.

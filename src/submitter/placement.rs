@@ -9,13 +9,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use smol::Timer;
 use smol::channel::{self, Receiver, Sender};
 use smol::future::FutureExt;
 
 use super::holdings::{Action, Event, Holdings};
 use crate::id::{Bytes, LeaseId, RequestId, Time};
 use crate::message::{FromNode, Grant, Home, Outcome, ToNode, Want};
+use crate::reactor::Timer;
 
 /// The submitter's line to its node.
 pub struct Placement {
@@ -381,6 +381,7 @@ mod tests {
             node: NodeId(1),
             name: "w".to_owned(),
             address: SocketAddr::from(([127, 0, 0, 1], 1)),
+            term: crate::id::Term::default(),
             home: Home::No,
             once: true,
             slowness_milli: 1000,

@@ -14,6 +14,7 @@ use smol::process::Command;
 
 use super::look::Look;
 use super::missing::{self, Finding};
+use crate::account::{self, Phase};
 use crate::args::{self, ForcedKind, Plan, Profiles, Unit};
 use crate::id::{AbsPath, Bytes, Digest};
 use crate::include::{
@@ -275,10 +276,8 @@ impl Sources {
                 family,
                 language,
             };
-            scanner
-                .lock()
-                .expect("no holder of this lock panics")
-                .scan(&request)
+            let mut scanner = scanner.lock().expect("no holder of this lock panics");
+            account::during(Phase::Scan, || scanner.scan(&request))
         })
         .await
     }

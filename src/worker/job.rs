@@ -7,21 +7,22 @@ use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use smol::Async;
 use smol::io::AsyncReadExt;
 
 use super::conversation::{Conversation, Failed};
 use super::store::{Pins, Placed, Store, StoreError};
 use super::tenancy::{Occupied, Tenancies, Tenancy};
 use super::tree::{TreeError, WrittenKind};
+use crate::account::{self, Phase};
 use crate::compress;
 use crate::dictionary::Decoder;
-use crate::id::{AbsPath, Digest, LeaseId};
+use crate::id::{AbsPath, Digest, LeaseId, Term};
 use crate::message::{
     CHUNK_BYTES_MAX, Entry, EntryKind, Failure, FromWorker, JobSpec, Terminal, ToWorker, Usage,
 };
+use crate::reactor::Async;
 use crate::sandbox::spec::{Ended, Launch, Limits};
 use crate::sys;
 use crate::toolchain::manifest as toolchain;
@@ -38,6 +39,9 @@ pub type Promise<'a, T> = Pin<Box<dyn Future<Output = Option<T>> + Send + 'a>>;
 pub trait Admission: Send + Sync {
     /// Room for a job under this lease, beside those that run and those that wait; none at once where there is none.
     fn room(&self, lease: LeaseId) -> Promise<'_, Box<dyn Room>>;
+
+    /// Whether a lease of this term is worth nothing any more.
+    fn is_outdated(&self, term: Term) -> bool;
 
     /// These toolchains are in the store now, and these no longer.
     fn toolchains(&self, added: Vec<Digest>, removed: Vec<Digest>);
@@ -108,6 +112,13 @@ pub async fn run(
         .tenancies
         .as_ref()
         .map_err(|why| Failed::new(Failure::NoRemote, why.clone()))?;
+    if worker.admission.is_outdated(spec.term) {
+        let why = format!(
+            "another scheduler has followed on that of term {}",
+            spec.term
+        );
+        return Err(Failed::new(Failure::Outdated, why));
+    }
     let busy = |what| move || Failed::new(Failure::Busy, what);
     let room = conversation
         .unless_cancelled(worker.admission.room(spec.lease))
@@ -386,9 +397,8 @@ async fn compile(
         Some(size) => terminal(size),
     }
     .map_err(|error| internal(&error))?;
-    let mut running = tenancy
-        .zygote()
-        .launch(&launch, to_stdout, to_stderr)
+    let launching = tenancy.zygote().launch(&launch, to_stdout, to_stderr);
+    let mut running = account::during_turns(Phase::Sandbox, launching)
         .await
         .map_err(|error| internal(&error))?;
     let setup_us = began.elapsed().as_micros() as u64;
@@ -410,6 +420,8 @@ async fn compile(
     // What follows is the network's time: the next job may have the processor.
     drop(room);
     let (ended, consumed) = ended?.map_err(|error| internal(&error))?;
+    account::add(Phase::Compile, Duration::from_micros(consumed.cpu_us));
+    account::add(Phase::Sandbox, Duration::from_micros(consumed.sandbox_us));
     let status = match ended {
         Ended::Exited(status) => status,
         Ended::Signalled(signal) => {
@@ -527,13 +539,15 @@ async fn send_file(
         let want = left.min(CHUNK_BYTES_MAX as u64) as usize;
         let mut piece = vec![0; want];
         // The tree is in memory: reading it does not block.
-        content
-            .read_exact(&mut piece)
+        let pack = || {
+            content
+                .read_exact(&mut piece)
+                .map(|()| compress::pack(&piece))
+        };
+        let chunk = account::during(Phase::Collect, pack)
             .map_err(|error| Failed::new(Failure::Internal, format!("read a result: {error}")))?;
         left -= want as u64;
-        conversation
-            .say(FromWorker::Chunk(compress::pack(&piece)))
-            .await;
+        conversation.say(FromWorker::Chunk(chunk)).await;
     }
     Ok(())
 }

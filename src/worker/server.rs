@@ -6,15 +6,16 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use smol::future::FutureExt;
-use smol::{Async, Timer};
 
 use super::conversation;
 use super::job::{self, Worker};
+use crate::account;
 use crate::connection::{Connection, ConnectionError, Receiver};
 use crate::dictionary::Decoder;
 use crate::executor;
 use crate::key::Credentials;
 use crate::message::{Failure, FromWorker, ToWorker};
+use crate::reactor::{Async, Timer};
 
 /// How long a newcomer may take to show that it has the key.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -105,6 +106,9 @@ async fn converse(
         match result {
             Ok(done) => {
                 log::info!("job {number} done for {peer}: {done}");
+                if let Some(statement) = account::statement() {
+                    log::info!("account: {statement}");
+                }
                 sender
                     .send(&FromWorker::Done {
                         status: done.status,

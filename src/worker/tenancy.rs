@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -13,9 +14,11 @@ use smol::lock::{Semaphore, SemaphoreGuardArc};
 
 use super::conversation::Failed;
 use super::store::Placed;
-use super::tree::{Tree, TreeError, TreeLimits, Trees, Written};
+use super::tree::{Tree, TreeError, TreeLimits, Trees, Written, verify};
+use crate::account::{self, Phase};
 use crate::id::{AbsPath, Digest};
-use crate::message::{Entry, Failure, Standing};
+use crate::message::{Entry, EntryKind, Failure, Standing};
+use crate::sandbox::OWN_DIRECTORIES;
 use crate::sandbox::spec::{Rung, ZygoteSpec};
 use crate::sandbox::zygote::{Starter, Zygote};
 
@@ -31,6 +34,7 @@ pub struct Tenancies {
     rung: Rung,
     starter: Starter,
     limits: TreeLimits,
+    verifies: bool,
     tenancies: smol::lock::Mutex<BTreeMap<Name, (Instant, Arc<Tenancy>)>>,
 }
 
@@ -40,17 +44,22 @@ pub struct Tenancy {
     trees: Mutex<Trees>,
     /// As many turns as there are trees, so that nobody finds all of them in use.
     turns: Arc<Semaphore>,
+    verifies: bool,
+    /// What is in every tree.
+    ground: Vec<Entry>,
     /// The toolchain's files stay in the store as long as they are bound into the sandbox.
     _placed: Placed,
 }
 
 impl Tenancies {
-    /// None yet; each will use `rung` and at most `limits`.
-    pub fn new(rung: Rung, starter: Starter, limits: TreeLimits) -> Self {
+    /// None yet; each will use `rung` and at most `limits`. With `verifies`, each tree is compared
+    /// with what its job declared, and a job whose tree is wrong fails.
+    pub fn new(rung: Rung, starter: Starter, limits: TreeLimits, verifies: bool) -> Self {
         Self {
             rung,
             starter,
             limits,
+            verifies,
             tenancies: smol::lock::Mutex::default(),
         }
     }
@@ -111,16 +120,30 @@ impl Tenancies {
             .tree_root()
             .try_clone_to_owned()
             .map_err(|error| failed(error.to_string()))?;
-        let trees = Trees::new(root, entries, self.limits)
+        let ground = ground(entries);
+        let trees = Trees::new(root, &ground, self.limits)
             .map_err(|error| failed(format!("lay out the toolchain: {error}")))?;
         let turns = Arc::new(Semaphore::new(self.limits.trees));
         Ok(Tenancy {
             zygote,
             trees: Mutex::new(trees),
             turns,
+            verifies: self.verifies,
+            ground,
             _placed: placed,
         })
     }
+}
+
+/// What every tree has: the toolchain, and the directories that the sandbox covers.
+fn ground(toolchain: &[Entry]) -> Vec<Entry> {
+    let own = OWN_DIRECTORIES.map(|path| Entry {
+        path: AbsPath::parse(path).expect("it is plain"),
+        kind: EntryKind::Directory,
+    });
+    let has = |path: &AbsPath| toolchain.iter().any(|entry| entry.path == *path);
+    let own = own.into_iter().filter(|entry| !has(&entry.path));
+    toolchain.iter().cloned().chain(own).collect()
 }
 
 impl Tenancy {
@@ -145,13 +168,18 @@ impl Tenancy {
         let turn = self.turns.acquire_arc().await;
         let tenancy = self.clone();
         smol::unblock(move || {
-            let tree = tenancy.trees().take(&entries, &writable, &cwd)?;
+            let take = || tenancy.trees().take(&entries, &writable, &cwd);
+            let tree = account::during(Phase::Tree, take)?;
             let occupied = Occupied {
                 tenancy,
                 tree: Some((tree, turn)),
             };
+            if occupied.tenancy.verifies {
+                let (ground, directory) = (&occupied.tenancy.ground, occupied.tree().as_fd());
+                verify(directory, ground, &entries, &writable, &cwd)?;
+            }
             let mut trees = occupied.tenancy.trees();
-            trees.stand(occupied.tree(), &standing)?;
+            account::during(Phase::Tree, || trees.stand(occupied.tree(), &standing))?;
             drop(trees);
             Ok(occupied)
         })
@@ -181,7 +209,7 @@ impl Occupied {
 
     /// What the job wrote. Blocks for some system calls in memory.
     pub fn collect(&self) -> Result<Vec<Written>, TreeError> {
-        self.tenancy.trees().collect(self.tree())
+        account::during(Phase::Collect, || self.tenancy.trees().collect(self.tree()))
     }
 
     /// Opens a file that the job wrote.
@@ -196,7 +224,7 @@ impl Drop for Occupied {
         if let Some((tree, turn)) = self.tree.take() {
             let tenancy = self.tenancy.clone();
             smol::unblock(move || {
-                tenancy.trees().give_back(tree);
+                account::during(Phase::Tree, || tenancy.trees().give_back(tree));
                 drop(turn);
             })
             .detach();

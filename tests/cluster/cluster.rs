@@ -142,7 +142,7 @@ impl Cluster {
         let names: Vec<String> = (1..=count).map(|number| format!("w{number}")).collect();
         let ground = Ground::new(shape.user, &names);
         let workers = names.iter().zip(&shape.workers).map(|(name, worker)| {
-            let words = [&["daemon", "-m", "4"], worker.options].concat();
+            let words = [&["daemon", "-m", "4", "--verify-trees"], worker.options].concat();
             ground.start(name, &words, worker.wrapper)
         });
         let cluster = Self {
@@ -165,7 +165,12 @@ impl Cluster {
 
     /// What `ice status --json` says; null when it fails.
     pub fn status(&self) -> serde_json::Value {
-        let scheduler = format!("{}:8765", self.scheduler.host.address());
+        self.status_of(&self.scheduler)
+    }
+
+    /// The same, asked of this scheduler.
+    pub fn status_of(&self, scheduler: &Node) -> serde_json::Value {
+        let scheduler = format!("{}:8765", scheduler.host.address());
         let mut command = self.command(ROOT, &self.ground.ice);
         command.args(["status", "--json", "--scheduler", &scheduler, "--key-file"]);
         command.arg(self.ground.directory.join("key"));

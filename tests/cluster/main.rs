@@ -9,12 +9,14 @@ mod cluster;
 mod compiles;
 mod edits;
 mod failing;
+mod failover;
 mod joblog;
 mod keys;
 mod misses;
 mod netns;
 mod node;
 mod project;
+mod stopping;
 #[path = "../support/mod.rs"]
 mod support;
 mod terminal;

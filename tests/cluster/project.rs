@@ -8,6 +8,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 use crate::node::User;
+use crate::support::package;
 
 /// Object files by their names, and their bytes.
 pub type Objects = BTreeMap<String, Vec<u8>>;
@@ -228,34 +229,4 @@ pub fn read_tree(root: &Path) -> BTreeMap<String, Vec<u8>> {
         }
     }
     files
-}
-
-/// Where cargo has put a package of `tests/projects`; the first time it is fetched.
-fn package(name: &str) -> PathBuf {
-    static METADATA: OnceLock<serde_json::Value> = OnceLock::new();
-    let metadata = METADATA.get_or_init(|| {
-        let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/projects/Cargo.toml");
-        let metadata = |more: &[&str]| {
-            Command::new(env!("CARGO"))
-                .args(["metadata", "--locked", "--format-version=1"])
-                .args(["--manifest-path", manifest])
-                .args(more)
-                .output()
-                .unwrap()
-        };
-        let mut output = metadata(&["--offline"]);
-        if !output.status.success() {
-            output = metadata(&[]);
-        }
-        assert!(
-            output.status.success(),
-            "fetch the test projects: {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-        serde_json::from_slice(&output.stdout).unwrap()
-    });
-    let packages = metadata["packages"].as_array().unwrap();
-    let package = packages.iter().find(|package| package["name"] == name);
-    let manifest = package.expect(name)["manifest_path"].as_str().unwrap();
-    Path::new(manifest).parent().unwrap().to_owned()
 }

@@ -779,6 +779,8 @@ impl World {
     fn fresh_machine(&self, number: usize, life: u64) -> Machine {
         let shape = self.setup.machines[number].clone();
         let login = Login {
+            seen: Default::default(),
+            state: Default::default(),
             name: format!("m{number}"),
             netname: "SIM".into(),
             platform: "x86_64".into(),

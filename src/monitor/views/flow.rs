@@ -20,7 +20,8 @@ pub(super) fn draw(page: &mut Page<'_>, ui: &mut Ui) {
     let model = page.model;
     let mut by_submitter: BTreeMap<NodeId, (Pair, Vec<(NodeId, Pair)>)> = BTreeMap::new();
     for (&(submitter, worker), pair) in model.pairs() {
-        if !ui.passes(&[model.name(submitter), model.name(worker)]) {
+        let names = || [model.name(submitter), model.name(worker)];
+        if !ui.filter.is_empty() && !ui.passes(&names()) {
             continue;
         }
         let (sum, workers) = by_submitter.entry(submitter).or_default();

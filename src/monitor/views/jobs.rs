@@ -52,6 +52,8 @@ impl Row<'_> {
 pub(super) fn draw(page: &mut Page<'_>, ui: &mut Ui) {
     let model = page.model;
     let passes = |row: &Row<'_>| match row {
+        // Names are looked up only when somebody asks for them.
+        _ if ui.filter.is_empty() => true,
         Row::Live(job) => passes(page, ui, job, ""),
         Row::Past(past) => passes(page, ui, &past.job, word(&past.ending).0),
         Row::Told(told) => ui.passes(&[

@@ -5,7 +5,7 @@
 //! about to be gone. A job takes the idle tree that is nearest to what it declared; the differences
 //! are linked and unlinked, and the tree is then its own. Which tree, and which differences, is
 //! decided in [`crate::worker::inventory`]; [`pool`] does it, [`scan`] looks at what a job left
-//! behind, and [`beneath`] has the calls that never leave the tmpfs and never follow a symlink.
+//! behind, [`beneath`] has the calls that never leave the tmpfs and never follow a symlink, and [`verify`] doubts it all.
 //!
 //! **A foreign job may have written anything into its writable directories**, and what it wrote is
 //! still there when the next job's files are linked. So (a) nothing is shared where a job may
@@ -15,7 +15,9 @@
 pub mod beneath;
 pub mod pool;
 pub mod scan;
+pub mod verify;
 
 pub use crate::worker::inventory::Limits as TreeLimits;
 pub use pool::{Tree, TreeError, Trees};
 pub use scan::{Written, WrittenKind};
+pub use verify::{Inexact, verify};

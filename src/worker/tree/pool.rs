@@ -22,6 +22,7 @@ use super::beneath::{Trash, make_directory, open_directory, open_file, remove_di
 use super::scan::{
     self, Exposure, STUB_CONTENT, Scan, Scanner, Stamp, Stub, Written, errno, file_mode,
 };
+use super::verify::Inexact;
 use crate::id::AbsPath;
 use crate::message::{Entry, EntryKind, Mtime, Standing};
 use crate::worker::inventory::{
@@ -54,6 +55,9 @@ pub enum TreeError {
     /// All trees are in use.
     #[error("all trees are in use")]
     Busy,
+    /// A tree is not what was declared: a mistake of ours.
+    #[error("the tree is wrong: {0}")]
+    Inexact(#[from] Inexact),
     /// The job left more behind than is collected: too many files, bytes, or too deep.
     #[error("the job wrote too much")]
     TooMuch,
@@ -139,7 +143,7 @@ struct View {
 }
 
 /// At most so many files may stand where a job writes.
-const STANDING_MAX: usize = 16;
+const STANDING_MAX: usize = 1024;
 
 /// The name in the store of the empty file that stands where the toolchain's files are bound.
 const PLACEHOLDER: &[u8] = b"placeholder";

@@ -394,7 +394,7 @@ pub(super) fn describe(
     Ok(written)
 }
 
-fn read_directory(root: BorrowedFd<'_>, path: &AbsPath) -> Result<Dir, TreeError> {
+pub(super) fn read_directory(root: BorrowedFd<'_>, path: &AbsPath) -> Result<Dir, TreeError> {
     open_directory(root, path, OFlag::O_RDONLY)
         .and_then(Dir::from_fd)
         .map_err(io("open", path))
