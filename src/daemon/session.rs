@@ -821,7 +821,7 @@ mod tests {
                 let _ = story.input(Input::Lost("refused".into()));
             }
         }
-        assert_eq!(waited, 2000);
+        assert_eq!(waited, PATIENCE.as_millis());
         assert_eq!(denied(&story.deal(Deal::Want(want(2)))), [2]);
     }
 
