@@ -10,10 +10,12 @@ use smol::future::FutureExt;
 use smol::lock::Semaphore;
 
 use super::attempt::{self, Contents, Delivered, Prepared, Undelivered};
+use super::choice;
 use super::client::Client;
 use super::course::{self, Course, Step};
 use super::environment;
-use super::inputs::{self, Compiler, Inputs, Means, Misses, Reason, because};
+use super::extra;
+use super::inputs::{self, Inputs, Means, Misses, Reason, because};
 use super::locale::{Locale, Locales};
 use super::native::Processors;
 use super::output;
@@ -21,6 +23,7 @@ use super::parcels::{Content, Parcels};
 use super::placement::{Lease, Placement};
 use super::pool::Pool;
 use super::sources::Sources;
+use super::verification::{self, Rota};
 use crate::account;
 use crate::args::{self, Family, Invocation, Plan, Verdict};
 use crate::config::Declined;
@@ -31,11 +34,11 @@ use crate::message::{
     Answer, Call, CallKind, JobSpec, Mode, Outcome, OwnNode, PROTOCOL, Report, Want,
 };
 use crate::reactor::Async;
-use crate::toolchain::{Located, Toolchain, Toolchains, selection};
+use crate::toolchain::{Located, Toolchain, Toolchains};
 
 /// Places the compiles of one user on one machine.
 pub struct Submitter {
-    placement: Arc<Placement>,
+    pub(super) placement: Arc<Placement>,
     pool: Pool,
     toolchains: Toolchains,
     sources: Sources,
@@ -49,12 +52,15 @@ pub struct Submitter {
     platform: String,
     tenant: [u8; 16],
     jobs: AtomicU64,
+    rota: Rota,
 }
 
 /// What a call came to.
-enum Ending {
+pub(super) enum Ending {
     /// It was compiled elsewhere.
     Remote(Box<Delivered>, Report),
+    /// Two nodes compiled it differently, and this is to be said.
+    Different(String, Report),
     /// It is to be run here; under this lease, if there is one.
     Local(Report, Option<Lease>),
 }
@@ -87,6 +93,7 @@ impl Submitter {
             declined,
             tenant,
             jobs: AtomicU64::new(0),
+            rota: Rota::default(),
         }))
     }
 
@@ -154,6 +161,12 @@ impl Submitter {
                     }
                 }
             }
+            Ending::Different(said, report) => {
+                let data = Bytes(said.into_bytes());
+                client.say(&Answer::Output { stream: 2, data }).await?;
+                let status = verification::DIFFERENT_STATUS;
+                return client.say(&Answer::Exit { status, report }).await;
+            }
             Ending::Local(report, lease) => (report, lease),
         };
         if let Some((word, sentence)) = &report.reason {
@@ -203,7 +216,10 @@ impl Submitter {
             );
         };
         let plan = match classify(call, &cwd) {
-            Verdict::Distribute(plan) => plan,
+            Verdict::Distribute(mut plan) => {
+                plan.extra_inputs.extend(extra::named(call));
+                plan
+            }
             Verdict::Local(reason) => {
                 report.file = reason.subject.clone();
                 return local(report, because(reason.word(), reason.sentence()));
@@ -229,22 +245,31 @@ impl Submitter {
                 return Err(because("output-place", format!("{place}: {obstacle}")));
             }
         }
-        let located = self.locate(call).await?;
-        let toolchain = &located.toolchain;
-        let compiler = match archive(call) {
-            Some(_) => Compiler::Archived,
-            None => Compiler::Installed(toolchain.digest),
-        };
+        let mut choices = choice::choices(call, &self.platform)?;
+        let (mut chosen, mut located) =
+            choice::locate(&self.toolchains, call, &mut choices).await?;
         let locale = self.locales.of(call).await;
+        let verified = self.rota.is_due(verification::rate(call));
         let mut course = Course::default();
         let mut inputs: Option<Inputs> = None;
         let mut misses = Misses::default();
         loop {
-            let lease = self
-                .placement
-                .lease(want(call, plan, toolchain, &course))
-                .await;
-            let lease = lease.map_err(|why| because("no-node", why))?;
+            let toolchain = &located.toolchain;
+            let compiler = chosen.compiler(&located);
+            let mut wanted = want(call, plan, toolchain, &course);
+            if verified {
+                wanted.own = OwnNode::Nothing;
+            }
+            let lease = match self.placement.lease(wanted).await {
+                Ok(lease) => lease,
+                // Nodes of another platform may have the user's archive for them.
+                Err(_) if !choices.is_empty() => {
+                    (chosen, located) =
+                        choice::locate(&self.toolchains, call, &mut choices).await?;
+                    continue;
+                }
+                Err(why) => return Err(because("no-node", why)),
+            };
             if lease.is_own() {
                 let reason = because("own-node", "this machine is free and fast enough");
                 let report = Report {
@@ -275,11 +300,15 @@ impl Submitter {
             report.tries = course.tries();
             report.mode = prepared.mode;
             report.reason = prepared.declined.clone();
-            let name = lease.grant().name.clone();
-            match self
-                .attempt(&lease, call, plan, prepared, &located, locale)
-                .await
-            {
+            let (name, node) = (lease.grant().name.clone(), lease.grant().node);
+            let job = Job {
+                call,
+                plan,
+                inputs: prepared,
+                located: &located,
+                locale,
+            };
+            match self.attempt(&lease, &job).await {
                 Ok(delivered) => {
                     let outcome = Outcome::Done {
                         usage: delivered.usage,
@@ -298,11 +327,13 @@ impl Submitter {
                         return Err(reason);
                     }
                     report.node = name;
-                    return Ok(Ending::Remote(Box::new(delivered), report.clone()));
+                    if !verified {
+                        return Ok(Ending::Remote(Box::new(delivered), report.clone()));
+                    }
+                    return Ok(self.verify(&job, node, delivered, report.clone()).await);
                 }
                 Err(failure) => {
                     log::info!("{} on {name}: {failure}", plan.name());
-                    let node = lease.grant().node;
                     if matches!(failure, Undelivered::Dead(_) | Undelivered::Misbehaves(_)) {
                         self.pool.forget(lease.grant().address);
                     }
@@ -318,42 +349,19 @@ impl Submitter {
         }
     }
 
-    /// The compiler's toolchain: this machine's, or an archive that `ICECC_VERSION` names.
-    async fn locate(&self, call: &Call) -> Result<Located, Reason> {
-        let compiler = call.compiler.as_path();
-        let located = match archive(call) {
-            None => {
-                let search_path = call
-                    .variable("PATH")
-                    .map(|path| &path[..])
-                    .unwrap_or_default();
-                self.toolchains.locate(compiler, search_path).await
-            }
-            Some(version) => {
-                let name = file_name(&call.compiler);
-                let selected = selection::select(version, self.platform.as_bytes(), name);
-                let Some(selected) = selected.into_iter().next() else {
-                    let sentence = "no archive of ICECC_VERSION is for this machine and compiler";
-                    return Err(because("toolchain", sentence));
-                };
-                self.toolchains
-                    .unpack(selected.file.as_path(), compiler)
-                    .await
-            }
-        };
-        located.map_err(|error| because("toolchain", error.to_string()))
-    }
-
     /// One try on the node of `lease`.
-    async fn attempt(
+    pub(super) async fn attempt(
         &self,
         lease: &Lease,
-        call: &Call,
-        plan: &Plan,
-        inputs: &Inputs,
-        located: &Located,
-        locale: Locale,
+        job: &Job<'_>,
     ) -> Result<Delivered, Undelivered> {
+        let Job {
+            call,
+            plan,
+            inputs,
+            located,
+            locale,
+        } = *job;
         let toolchain = &located.toolchain;
         let language = match locale {
             Locale::Like(value) => Some(value),
@@ -411,6 +419,16 @@ impl Submitter {
     }
 }
 
+/// Everything that is sent of a job.
+#[derive(Clone, Copy)]
+pub(super) struct Job<'a> {
+    pub(super) call: &'a Call,
+    pub(super) plan: &'a Plan,
+    pub(super) inputs: &'a Inputs,
+    pub(super) located: &'a Located,
+    pub(super) locale: Locale,
+}
+
 struct JobContents<'a> {
     inputs: &'a Inputs,
     toolchain: &'a Toolchain,
@@ -424,12 +442,6 @@ impl Contents for JobContents<'_> {
                 .map(|path| Content::File(path.into()))
         })
     }
-}
-
-/// The archives that the user chose instead of this machine's compiler.
-fn archive(call: &Call) -> Option<&Bytes> {
-    call.variable("ICECC_VERSION")
-        .filter(|value| !value.is_empty())
 }
 
 /// A directory that the command may write to and that holds a part of the toolchain: no worker lets
@@ -463,7 +475,7 @@ fn classify(call: &Call, cwd: &AbsPath) -> Verdict {
     })
 }
 
-fn want(call: &Call, plan: &Plan, toolchain: &Toolchain, course: &Course) -> Want {
+pub(super) fn want(call: &Call, plan: &Plan, toolchain: &Toolchain, course: &Course) -> Want {
     let preferred = call.variable("ICECC_PREFERRED_HOST");
     Want {
         request: RequestId(0),

@@ -4,9 +4,11 @@
 //! Knows no scheduler; [`placement`] asks the node.
 
 pub mod attempt;
+pub mod choice;
 pub mod client;
 pub mod course;
 pub mod environment;
+pub mod extra;
 pub mod inputs;
 pub mod job;
 pub mod locale;
@@ -20,3 +22,4 @@ pub mod pool;
 pub mod preprocess;
 pub mod sources;
 pub mod spelling;
+pub mod verification;
