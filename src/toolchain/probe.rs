@@ -102,6 +102,39 @@ impl Toolchain {
         self.blobs.keys()
     }
 
+    /// This one and another in one list: a compiler and the files that it needs besides, or two compilers.
+    ///
+    /// # Errors
+    /// When the two have different things at one place, or are too much together.
+    pub(super) fn joined(self, other: Self) -> Result<Self, ManifestError> {
+        let mut entries: BTreeMap<AbsPath, EntryKind> = BTreeMap::new();
+        for entry in self
+            .manifest
+            .entries
+            .into_iter()
+            .chain(other.manifest.entries)
+        {
+            entries.insert(entry.path, entry.kind);
+        }
+        let entries = entries.into_iter();
+        let manifest = Manifest {
+            platform: self.manifest.platform,
+            entries: entries.map(|(path, kind)| Entry { path, kind }).collect(),
+        };
+        manifest::check(&manifest)?;
+        let mut blobs = self.blobs;
+        blobs.extend(other.blobs);
+        let mut stamps = self.stamps;
+        stamps.extend(other.stamps);
+        Ok(Self {
+            digest: manifest::name(&manifest),
+            manifest,
+            blobs,
+            stamps,
+            _spool: None,
+        })
+    }
+
     pub(super) fn from_archive(
         manifest: Manifest,
         blobs: BTreeMap<Digest, PathBuf>,
@@ -164,6 +197,23 @@ pub fn probe(
         toolchain: Arc::new(toolchain),
         program,
     })
+}
+
+/// The toolchain of no compiler: these files, absolute paths, with the libraries of those that are
+/// programs or libraries themselves. Blocks until they are read.
+pub(super) fn files(paths: &[PathBuf], digests: &Digests) -> Result<Toolchain, ProbeError> {
+    let mut disk = Disk;
+    let mut closure = Closure::new(&mut disk, linker_directories());
+    for path in paths {
+        let spelled = path.as_os_str().as_bytes();
+        let is_program = AbsPath::parse(spelled).is_ok_and(|path| Disk.elf(&path).is_some());
+        match is_program {
+            true => closure.program(spelled).map(drop)?,
+            false => closure.file(spelled).map(drop)?,
+        }
+    }
+    let platform = std::env::consts::ARCH.to_owned();
+    assemble(platform, closure.finish()?, Stamps::default(), digests)
 }
 
 struct Probe<'a> {
