@@ -119,6 +119,34 @@ pub struct StatusConfig {
     pub cluster: ClusterConfig,
 }
 
+/// What `ice monitor` is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MonitorConfig {
+    /// The schedulers, each as `HOST` or `HOST:PORT`; none to look for them in the network.
+    pub schedulers: Vec<String>,
+    /// What is watched.
+    pub watched: Watched,
+    /// Whether to print a picture and end.
+    pub is_once: bool,
+    /// Whether to print JSON.
+    pub is_json: bool,
+    /// Whether there are colours.
+    pub has_colors: bool,
+    /// Whether there are characters beyond ASCII.
+    pub has_unicode: bool,
+    /// Whether the mouse is listened to.
+    pub has_mouse: bool,
+}
+
+/// What a monitor shows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Watched {
+    /// This cluster.
+    Cluster(ClusterConfig),
+    /// One that does not exist, of so many nodes.
+    Demo(u32),
+}
+
 /// What `ice build-native` is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BuildNativeConfig {

@@ -13,6 +13,7 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::id::{AbsPath, Bytes, Digest, JobId, LeaseId, NodeId, RequestId, SchedulerId, Term};
+use crate::news::{LocalJobs, News, Snapshot};
 
 /// The version of all that follows. Both ends of a connection must have the same.
 pub const PROTOCOL: u16 = 1;
@@ -199,6 +200,8 @@ pub struct JobSpec {
     pub job: JobId,
     /// The lease under which it runs.
     pub lease: LeaseId,
+    /// The term in which that was granted.
+    pub term: Term,
     /// Whose job it is: a random number that a submitter draws when it starts and tells nobody but
     /// its workers. Trees are never shared between two submitters, and none can pose as another.
     pub tenant: [u8; 16],
@@ -369,6 +372,8 @@ pub enum Failure {
     Cancelled,
     /// The job's description makes no sense.
     Invalid,
+    /// The lease is of a scheduler that has been followed by another since.
+    Outdated,
     /// Anything else: the sandbox did not start, an I/O error.
     Internal,
 }
@@ -411,6 +416,19 @@ pub enum ToScheduler {
     },
     /// One [`FromScheduler::Status`], please. Needs no login.
     Status,
+    /// A [`FromScheduler::Snapshot`] now and every [`FromScheduler::News`] from then on, please. Needs
+    /// no login; said again, it is answered by a new snapshot.
+    Watch,
+    /// A person wants this node to get no more jobs of others, or to get some again. Needs no login.
+    Block {
+        /// Its name, or its address with or without port.
+        node: String,
+        /// Whether it gets none.
+        is_blocked: bool,
+    },
+    /// Jobs of this node ran here without asking the scheduler. Said about once a second, while there
+    /// are any.
+    LocalJobs(Vec<LocalJobs>),
 }
 
 /// A scheduler hears from each node at least this often, and takes a node that it has not heard
@@ -434,6 +452,10 @@ pub struct Login {
     pub no_remote: Option<String>,
     /// The toolchains in its store.
     pub toolchains: Vec<Digest>,
+    /// What runs and waits there now: a scheduler that takes over lends nothing that is in use.
+    pub state: NodeState,
+    /// The latest term that it has known; a scheduler of an earlier one is not the master any more.
+    pub seen: Term,
 }
 
 /// What changes on a node all the time.
@@ -513,6 +535,8 @@ pub enum FromScheduler {
         node: NodeId,
         /// Its name here.
         name: String,
+        /// The scheduler's term.
+        term: Term,
     },
     /// The login is refused, and why; the connection ends.
     Refused(String),
@@ -535,6 +559,17 @@ pub enum FromScheduler {
     Alive,
     /// Answer to [`ToScheduler::Status`].
     Status(Status),
+    /// Answer to [`ToScheduler::Watch`].
+    Snapshot(Snapshot),
+    /// What has happened since the last word to this watcher. A heartbeat too: it comes at least
+    /// once a second, with nothing in it when nothing happened.
+    News {
+        /// How many news were left out before these, since the watcher reads too slowly. What it
+        /// believes is wrong then, and it should ask for a new snapshot.
+        skipped: u64,
+        /// In the order in which it happened; at most [`crate::news::NEWS_MAX`].
+        news: Vec<News>,
+    },
 }
 
 /// One slot of one node, for one job.
@@ -552,6 +587,8 @@ pub struct Grant {
     pub address: SocketAddr,
     /// From now; a job that has not been started by then must ask again.
     pub valid_ms: u32,
+    /// The term of the scheduler that grants it. A worker that knows a later one refuses it.
+    pub term: Term,
 }
 
 /// A picture of the cluster.
@@ -660,6 +697,13 @@ pub enum ToNode {
     WantLocal(RequestId),
     /// The local slot of this request is free again, or no longer wanted.
     ReturnLocal(RequestId),
+    /// A job runs locally, without a lease.
+    Local {
+        /// Why: a stable word.
+        reason: String,
+        /// What it compiles; empty when that is unknown.
+        file: Bytes,
+    },
 }
 
 /// What a node says to its agent.

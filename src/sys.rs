@@ -249,8 +249,8 @@ pub fn file_system(path: &Path) -> FileSystem {
         0x8584_58f6,
     ];
     const OVERLAY: i64 = 0x794c_7630;
-    // The type is signed in some C libraries, and its upper half then the sign.
-    let number = statfs(path).map(|found| found.filesystem_type().0 as i64 & 0xffff_ffff);
+    // A type with its highest bit set arrives with a sign.
+    let number = statfs(path).map(|found| found.filesystem_type().0 & 0xffff_ffff);
     match number {
         Ok(number) if LOCAL.contains(&number) => FileSystem::Local,
         Ok(OVERLAY) => FileSystem::Layered,

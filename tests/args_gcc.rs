@@ -182,6 +182,144 @@ fn lines_that_only_one_step_gets_right_say_so() {
     }
 }
 
+/// The classifier must read a command line as the driver does: a word that belongs to the option
+/// before it is no input.
+#[test]
+fn options_that_take_the_next_word_are_known() {
+    let mut seen = 0;
+    for (compiler, option, line) in documented(&["--help=separate", "--help=separate,undocumented"])
+    {
+        // The driver's own `-MD` takes no word; that of the compiler proper does.
+        let only_inside = [
+            "-MD",
+            "-MMD",
+            "--write-dependencies",
+            "--write-user-dependencies",
+        ];
+        let takes_a_word = compiler == "gcc" || line.starts_with(&format!("{option} <"));
+        if !takes_a_word || only_inside.contains(&&option[..]) {
+            continue;
+        }
+        seen += 1;
+        let argv = [compiler, "-c", "a.c", &option, "value.c"].map(Bytes::from);
+        if let Verdict::Distribute(plan) = verdict(&argv) {
+            assert_eq!(plan.units.len(), 1, "{compiler}: {line}");
+        }
+    }
+    assert!(seen > 50, "{seen}");
+}
+
+/// An option whose description speaks of files keeps the compile, or its value is known to be a file
+/// that is read or written, or a place to search; the others were looked at.
+#[test]
+fn options_that_name_files_are_not_taken_for_harmless() {
+    // They are recorded in the object, matched against names, or opened by the program that is
+    // compiled when it runs; or the word is no file's.
+    const NO_FILES: &[&str] = &[
+        "--no-system-header-prefix=",
+        "--system-header-prefix=",
+        "-Wundef-prefix=",
+        "-fcallgraph-info=",
+        "-fcoverage-compilation-dir=",
+        "-fcoverage-prefix-map=",
+        "-fcrash-diagnostics-dir=",
+        "-fcs-profile-generate=",
+        "-fdebug-compilation-dir=",
+        "-fdebug-prefix-map=",
+        "-fdiagnostics-path-format=",
+        "-ffile-compilation-dir=",
+        "-ffile-prefix-map=",
+        "-finstrument-functions-exclude-file-list=",
+        "-finstrument-functions-exclude-function-list=",
+        "-fmacro-prefix-map=",
+        "-fmemory-profile=",
+        "-fprofile-dir=",
+        "-fprofile-exclude-files=",
+        "-fprofile-filter-files=",
+        "-fprofile-generate=",
+        "-fprofile-instr-generate=",
+        "-fprofile-prefix-map=",
+        "-fprofile-prefix-path=",
+        "-fprofile-reproducible=",
+        "-fprofile-update=",
+        "-save-temps=",
+    ];
+    let of_files = ["file", "path", "dir", "list", "plugin", "prefix"];
+    let classes = [
+        "--help=common",
+        "--help=common,undocumented",
+        "--help=c",
+        "--help=c++",
+        "--help=target",
+        "--help=joined",
+        "--help=joined,undocumented",
+        "--help=optimizers",
+        "--help=warnings",
+    ];
+    let mut seen = 0;
+    for (compiler, option, line) in documented(&classes) {
+        let lower = line.to_lowercase();
+        let Some((stem, _)) = option.split_once('=') else {
+            continue;
+        };
+        if !of_files.iter().any(|word| lower.contains(word)) {
+            continue;
+        }
+        let stem = format!("{stem}=");
+        if NO_FILES.contains(&&stem[..]) {
+            continue;
+        }
+        seen += 1;
+        let argv = [compiler, "-c", "a.c", &format!("{stem}place/name")].map(Bytes::from);
+        let Verdict::Distribute(plan) = verdict(&argv) else {
+            continue;
+        };
+        let forced: Vec<Bytes> = plan.forced.iter().map(|file| file.name.clone()).collect();
+        let lists = [
+            &plan.search,
+            &plan.extra_inputs,
+            &plan.writable,
+            &plan.defines,
+            &forced,
+        ];
+        let mut words = lists.into_iter().flatten();
+        assert!(
+            words.any(|word| word.to_string().contains("place")),
+            "{compiler}: {line}"
+        );
+    }
+    assert!(seen > 50, "{seen}");
+}
+
+/// The options that the compilers tell of: whose, how it is spelled, and the line of their help.
+/// Questions about classes are gcc's.
+fn documented(classes: &[&str]) -> Vec<(&'static str, String, String)> {
+    let mut found = Vec::new();
+    let questions = classes.iter().map(|class| ("gcc", *class));
+    for (compiler, question) in questions.chain([("clang", "--help-hidden")]) {
+        let output = Command::new(compiler).arg(question).output();
+        let output = output.unwrap_or_else(|error| panic!("{compiler}: {error}"));
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        for line in text.lines().filter(|line| line.starts_with("  -")) {
+            let line = line.trim();
+            let option = line.split(' ').next().unwrap_or_default();
+            let option = option.split(['<', '[']).next().unwrap_or_default();
+            found.push((compiler, option.to_owned(), line.to_owned()));
+        }
+    }
+    found
+}
+
+fn verdict(argv: &[Bytes]) -> Verdict {
+    let invocation = Invocation {
+        program: &argv[0],
+        argv,
+        cwd: &AbsPath::parse("/w").unwrap(),
+        env: &[],
+    };
+    classify(&invocation, &mut |_| None)
+}
+
 /// The plan of a line in a fresh directory; none where its compiler is not installed.
 fn planned(line: &str) -> Option<(Plan, tempfile::TempDir)> {
     let argv: Vec<Bytes> = line.split(' ').map(Bytes::from).collect();

@@ -12,6 +12,7 @@ use std::path::Path;
 use ice::frame;
 use ice::id::{AbsPath, Bytes, Digest, JobId, LeaseId, NodeId, RequestId, SchedulerId, Term};
 use ice::message::*;
+use ice::news::*;
 use serde::Serialize;
 
 #[test]
@@ -39,7 +40,89 @@ fn path(text: &str) -> AbsPath {
     AbsPath::parse(text).unwrap()
 }
 
+fn snapshot(picture: NodePicture) -> Snapshot {
+    Snapshot {
+        netname: "ICE".to_owned(),
+        version: "1".to_owned(),
+        uptime_s: 2,
+        nodes: vec![picture],
+        jobs: vec![JobPicture {
+            job: JobNumber(3),
+            submitter: NodeId(7),
+            worker: Some(NodeId(8)),
+            file: "f.c".into(),
+            age_ms: 4,
+        }],
+        jobs_omitted: 5,
+        totals: Totals {
+            remote: 6,
+            own: 7,
+            failed: 8,
+            remote_cpu_us: 9,
+            output_bytes: 10,
+            local: vec![("link".to_owned(), 11)],
+        },
+    }
+}
+
+fn news(picture: NodePicture, usage: Usage) -> Vec<News> {
+    let job = JobNumber(3);
+    let (submitter, worker) = (NodeId(7), NodeId(8));
+    let endings = [
+        Ending::Done {
+            usage,
+            output_bytes: 300,
+        },
+        Ending::Own,
+        Ending::Unused,
+        Ending::Failed {
+            failure: Failure::Memory,
+            dead: true,
+        },
+        Ending::Lost,
+        Ending::Withdrawn,
+        Ending::Denied("why".to_owned()),
+    ];
+    let mut news = vec![
+        News::Node(picture),
+        News::Left { node: worker },
+        News::Queued {
+            job,
+            submitter,
+            file: "f.c".into(),
+        },
+        News::Started {
+            job,
+            submitter,
+            worker,
+            file: "f.c".into(),
+        },
+        News::Local {
+            node: submitter,
+            reason: "link".to_owned(),
+            jobs: 2,
+            file: "f.c".into(),
+        },
+    ];
+    news.extend(endings.map(|ending| News::Ended { job, ending }));
+    news
+}
+
 fn messages() -> Vec<String> {
+    let picture = NodePicture {
+        node: NodeId(7),
+        name: "n".to_owned(),
+        address: "10.0.0.1:10245".to_owned(),
+        platform: "x86_64".to_owned(),
+        slots: 8,
+        no_remote: Some("why".to_owned()),
+        is_blocked: true,
+        speed_percent: 120,
+        local_jobs: 1,
+        load_milli: 1500,
+        memory_mib: 4096,
+        jobs_done: 42,
+    };
     let mtime = Mtime {
         seconds: -1,
         nanoseconds: 2,
@@ -99,6 +182,7 @@ fn messages() -> Vec<String> {
     let job = JobSpec {
         job: JobId(1),
         lease: LeaseId(2),
+        term: Term(3),
         tenant: [9; 16],
         toolchain: Digest([8; 32]),
         program: path("/usr/bin/gcc"),
@@ -133,6 +217,7 @@ fn messages() -> Vec<String> {
         name: "w".to_owned(),
         address: SocketAddr::from(([10, 0, 0, 1], 10245)),
         valid_ms: 1000,
+        term: Term(3),
     };
     let login = Login {
         name: "n".to_owned(),
@@ -142,6 +227,8 @@ fn messages() -> Vec<String> {
         slots: 4,
         no_remote: Some("why".to_owned()),
         toolchains: vec![Digest([8; 32])],
+        state: NodeState::default(),
+        seen: Term::default(),
     };
     let state = NodeState {
         local_jobs: 1,
@@ -276,11 +363,28 @@ fn messages() -> Vec<String> {
             },
         ),
         line("ToScheduler::Status", &ToScheduler::Status),
+        line("ToScheduler::Watch", &ToScheduler::Watch),
+        line(
+            "ToScheduler::Block",
+            &ToScheduler::Block {
+                node: "n".to_owned(),
+                is_blocked: true,
+            },
+        ),
+        line(
+            "ToScheduler::LocalJobs",
+            &ToScheduler::LocalJobs(vec![LocalJobs {
+                reason: "link".to_owned(),
+                jobs: 3,
+                file: "f.c".into(),
+            }]),
+        ),
         line(
             "FromScheduler::Welcome",
             &FromScheduler::Welcome {
                 node: NodeId(7),
                 name: "n".to_owned(),
+                term: Term(3),
             },
         ),
         line(
@@ -311,6 +415,17 @@ fn messages() -> Vec<String> {
                 waiting: 1,
             }),
         ),
+        line(
+            "FromScheduler::Snapshot",
+            &FromScheduler::Snapshot(snapshot(picture.clone())),
+        ),
+        line(
+            "FromScheduler::News",
+            &FromScheduler::News {
+                skipped: 9,
+                news: news(picture, usage),
+            },
+        ),
         line("ToNode::Want", &ToNode::Want(want)),
         line("ToNode::Withdraw", &ToNode::Withdraw(RequestId(5))),
         line(
@@ -322,6 +437,13 @@ fn messages() -> Vec<String> {
         ),
         line("ToNode::WantLocal", &ToNode::WantLocal(RequestId(5))),
         line("ToNode::ReturnLocal", &ToNode::ReturnLocal(RequestId(5))),
+        line(
+            "ToNode::Local",
+            &ToNode::Local {
+                reason: "link".to_owned(),
+                file: "f.c".into(),
+            },
+        ),
         line("FromNode::Grant", &FromNode::Grant { grant, own: true }),
         line(
             "FromNode::Deny",

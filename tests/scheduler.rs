@@ -11,7 +11,7 @@ use ice::connection::Connection;
 use ice::daemon::link::{self, LinkCommand, LinkConfig, LinkEvent};
 use ice::discover::{self, Seal};
 use ice::executor::block_on;
-use ice::id::{Bytes, Digest, RequestId};
+use ice::id::{Bytes, Digest, RequestId, Term};
 use ice::key::{ClusterKey, Credentials};
 use ice::message::{
     FromScheduler, Grant, Login, NodeState, Outcome, Status, ToScheduler, Usage, Want,
@@ -187,6 +187,8 @@ fn login(name: &str, slots: u32) -> Login {
         slots,
         no_remote: None,
         toolchains: vec![GCC],
+        state: NodeState::default(),
+        seen: Term::default(),
     }
 }
 
@@ -626,5 +628,117 @@ fn nodes_know_the_standbys_where_no_broadcast_reaches_and_no_one_named_them() {
         worker.down().await;
         worker.up().await;
         assert_eq!(second.status().await.nodes.len(), 1);
+    });
+}
+
+#[test]
+fn a_scheduler_that_meets_a_node_from_a_later_term_begins_a_later_one() {
+    block_on(async {
+        let scheduler = Scheduler::start();
+        let worker = scheduler.node(login("worker", 2));
+        let LinkEvent::Up { term: first, .. } = worker.event().await else {
+            panic!("it is accepted");
+        };
+        // As after a restart of the scheduler, or for one that was cut off while others held an election.
+        let seen = first.next(0).next(0);
+        let traveller = scheduler.node(Login {
+            seen,
+            ..login("traveller", 0)
+        });
+        let LinkEvent::Up { term: second, .. } = traveller.event().await else {
+            panic!("it is accepted");
+        };
+        assert!(second > seen);
+        worker.down().await;
+        let LinkEvent::Up { term, .. } = worker.event().await else {
+            panic!("it comes back");
+        };
+        assert_eq!(term, second);
+        traveller.say(want(1));
+        assert_eq!(traveller.grant().await.term, second);
+        // One that lies about its past disturbs nobody.
+        let liar = scheduler.node(Login {
+            seen: Term(u64::MAX),
+            ..login("liar", 0)
+        });
+        liar.down().await;
+        let mut telling = Vec::new();
+        while let Ok(event) = worker.events.try_recv() {
+            telling.push(event);
+        }
+        assert_eq!(telling, []);
+        assert_eq!(scheduler.status().await.nodes.len(), 2);
+    });
+}
+
+#[test]
+fn nonsense_is_dropped_and_harms_nobody() {
+    block_on(async {
+        let scheduler = Scheduler::start();
+        let worker = scheduler.node(login("worker", 2));
+        worker.up().await;
+        let deal = |request| match want(request) {
+            LinkCommand::Want(want) => ToScheduler::Want(want),
+            other => panic!("{other:?}"),
+        };
+        let state = |load_milli| {
+            ToScheduler::State(NodeState {
+                load_milli,
+                ..NodeState::default()
+            })
+        };
+        let many = vec![Digest([7; 32]); 100_000];
+        let enter = || ToScheduler::Login(login("nobody", 1));
+        // What is said on one connection, the last of which is nonsense.
+        let speeches: Vec<(&str, Vec<ToScheduler>)> = vec![
+            ("a request before a login", vec![deal(1)]),
+            ("a state before a login", vec![state(0)]),
+            ("two logins", vec![enter(), enter()]),
+            ("a request made twice", vec![enter(), deal(1), deal(1)]),
+            ("an impossible load", vec![enter(), state(u32::MAX)]),
+            (
+                "four billion slots",
+                vec![
+                    enter(),
+                    ToScheduler::Capacity {
+                        slots: u32::MAX,
+                        no_remote: None,
+                    },
+                ],
+            ),
+            (
+                "more toolchains than there are",
+                vec![
+                    enter(),
+                    ToScheduler::Toolchains {
+                        added: many,
+                        removed: vec![],
+                    },
+                ],
+            ),
+        ];
+        for (what, speech) in speeches {
+            let (mut sender, mut receiver) = scheduler.connect().await.split();
+            for message in &speech {
+                within(what, sender.send(message)).await.unwrap();
+            }
+            within(what, async {
+                // It is told what it has a right to, and then nothing more.
+                while let Ok(Some(_)) = receiver.receive::<FromScheduler>().await {}
+            })
+            .await;
+            let status = scheduler
+                .until(what, |status| status.nodes.len() == 1)
+                .await;
+            assert_eq!(status.nodes[0].name, "worker", "{what}");
+            assert_eq!(status.waiting, 0, "{what}");
+        }
+        worker.say(LinkCommand::State(NodeState {
+            local_jobs: 1,
+            ..NodeState::default()
+        }));
+        scheduler
+            .until("report", |status| status.nodes[0].local_jobs == 1)
+            .await;
     });
 }

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 /// Modules by layer, the lowest first. A file belongs to the longest name that fits it.
 const LAYERS: [(&str, &[&str]); 5] = [
-    ("words", &["id", "message"]),
+    ("words", &["id", "message", "news"]),
     (
         "cores",
         &[
@@ -27,9 +27,20 @@ const LAYERS: [(&str, &[&str]); 5] = [
             "include/places",
             "include/search",
             "masquerade",
+            "monitor/demo",
+            "monitor/history",
+            "monitor/job",
+            "monitor/json",
+            "monitor/model",
+            "monitor/node",
+            "monitor/text",
+            "monitor/theme",
+            "monitor/ui",
+            "monitor/views",
             "sandbox/bounds",
             "sandbox/spec",
             "scheduler/admission",
+            "scheduler/chronicle",
             "scheduler/control",
             "scheduler/election",
             "scheduler/lease",
@@ -74,6 +85,7 @@ const LAYERS: [(&str, &[&str]); 5] = [
         &[
             "client",
             "daemon",
+            "monitor",
             "scheduler",
             "status",
             "submitter",
@@ -84,7 +96,7 @@ const LAYERS: [(&str, &[&str]); 5] = [
 ];
 
 /// Roles know each other only through messages; the daemon alone joins two of them.
-const ROLES: [&str; 4] = ["client", "scheduler", "submitter", "worker"];
+const ROLES: [&str; 5] = ["client", "monitor", "scheduler", "submitter", "worker"];
 
 /// What no core and no word may mention: the world, and what makes a run differ from the last.
 const IMPURE: [&str; 14] = [
@@ -108,7 +120,7 @@ const IMPURE: [&str; 14] = [
 const UNSAFE: [&str; 2] = ["sandbox/enter", "sys"];
 
 /// Files whose types go over a wire or a pipe, or into a file that another version reads.
-const SERIALIZED: [&str; 3] = ["id", "message", "sandbox/spec"];
+const SERIALIZED: [&str; 4] = ["id", "message", "news", "sandbox/spec"];
 
 struct Source {
     name: String,

@@ -489,7 +489,7 @@ fn files_that_options_name_travel_or_keep_the_compile() {
         ),
         (
             "clang -fno-integrated-as -c a.c",
-            "local external-assembler -fno-integrated-as",
+            "c a.c -> a.o in(.) inexact",
         ),
         (
             "clang -fopenmp-targets=nvptx64 -c a.c",
@@ -635,6 +635,13 @@ fn some_variables_keep_the_compile() {
             "gcc -c a.c",
             "local environment DEPENDENCIES_OUTPUT",
         ),
+        ("LD_PRELOAD", "gcc -c a.c", "local environment LD_PRELOAD"),
+        (
+            "LLVM_OVERRIDE_PRODUCER",
+            "clang -c a.c",
+            "local environment LLVM_OVERRIDE_PRODUCER",
+        ),
+        ("LIBRARY_PATH", "gcc -c a.c", "c a.c -> a.o in(.)"),
         (
             "SUNPRO_DEPENDENCIES",
             "gcc -c a.c",
@@ -661,6 +668,24 @@ fn some_variables_keep_the_compile() {
 }
 
 #[test]
+fn libraries_that_change_nothing_may_be_loaded() {
+    for (value, goes) in [
+        ("", true),
+        ("libsandbox.so", true),
+        (
+            "/usr/lib/libfakeroot/libfakeroot-sysv.so:/usr/lib/libeatmydata.so.1",
+            true,
+        ),
+        ("/usr/lib/faketime/libfaketime.so.1", false),
+        ("libsandbox.so /opt/x.so", false),
+        ("libsandbox.sox", false),
+    ] {
+        let said = verdict_in("/", &[("LD_PRELOAD", value)], "gcc -c a.c");
+        assert_eq!(!said.starts_with("local"), goes, "{value}");
+    }
+}
+
+#[test]
 fn calls_that_compile_nothing_run_at_once() {
     for (line, expect) in [
         ("gcc --version", true),
@@ -676,6 +701,9 @@ fn calls_that_compile_nothing_run_at_once() {
         ("gcc -c conftest.c", true),
         ("gcc -o conftest conftest.c -lm", true),
         ("cc -c /b/CMakeFiles/CMakeTmp/src.c", true),
+        ("gcc -Werror -x c -c - -o x.o", true),
+        ("gcc -Wfoo -c -x c /dev/null -o tmp.o", true),
+        ("gcc -c a.c -o /dev/null", false),
         ("gcc -c a.c", false),
         ("gcc a.o -o b", false),
         ("gcc -o -E a.c", false),

@@ -153,6 +153,7 @@ impl Plan {
             .collect::<Result<Vec<_>, _>>()?;
         let preprocessed = Preprocessed::draw(&draft, &units, debug);
 
+        let native = native(&draft)?;
         let mut plan = Self {
             family: draft.compiler.family,
             stage: draft.stage,
@@ -164,7 +165,7 @@ impl Plan {
             extra_inputs: draft.response_files,
             profiles: Vec::new(),
             debug,
-            native: native(draft.argv, draft.words, draft.items),
+            native,
             preprocessed,
             argv: draft.argv.to_vec(),
             units,
@@ -469,20 +470,38 @@ fn unit(draft: &Draft<'_>, input: &Input<'_>) -> Result<Unit, Reason> {
     })
 }
 
+/// clang's options that write its command line into the object.
+const RECORDING: [&[u8]; 4] = [
+    b"-grecord-gcc-switches",
+    b"-grecord-command-line",
+    b"-frecord-gcc-switches",
+    b"-frecord-command-line",
+];
+
 /// The command line with the options that mean this machine's processor, if there are any.
-fn native(argv: &[Bytes], words: &[Bytes], items: &[Item<'_>]) -> Option<Native> {
+fn native(draft: &Draft<'_>) -> Result<Option<Native>, Reason> {
     let is_native =
         |item: &&Item<'_>| item.meaning == Meaning::Processor && item.value.starts_with(b"native");
-    let options: Vec<usize> = items
+    let options: Vec<usize> = draft
+        .items
         .iter()
         .filter(is_native)
         .map(|item| item.at + 1)
         .collect();
-    let words = || argv[..1].iter().chain(words).cloned().collect();
-    (!options.is_empty()).then(|| Native {
-        words: words(),
+    if options.is_empty() {
+        return Ok(None);
+    }
+    // clang is sent other words than it was given. gcc is sent the same, with specs beside them.
+    let records = |word: &&Bytes| RECORDING.contains(&&word[..]);
+    if draft.compiler.family == Family::Clang
+        && let Some(word) = draft.words.iter().find(records)
+    {
+        return Err(Reason::about(Cause::NativeCpu, word));
+    }
+    Ok(Some(Native {
+        words: draft.argv[..1].iter().chain(draft.words).cloned().collect(),
         options,
-    })
+    }))
 }
 
 /// The file that an option for dumps names; none when it names none, or a stream.

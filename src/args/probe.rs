@@ -4,6 +4,11 @@
 //! fail: nothing is gained by sending one away. They are told by the names that these tools give
 //! to files and directories.
 
+/// Whether an input is no file: a question about options, or a few lines in a pipe.
+pub(super) fn is_question(input: &[u8]) -> bool {
+    matches!(input, b"-" | b"/dev/null" | b"/dev/stdin")
+}
+
 /// Whether a file is a probe: by its name, or by a directory on its way.
 pub(super) fn is_probe(path: &[u8]) -> bool {
     let mut parts = path.rsplit(|&b| b == b'/');
@@ -18,7 +23,8 @@ pub(super) fn is_probe_place(path: &[u8]) -> bool {
 fn is_probe_name(name: &[u8]) -> bool {
     let stem = name.split(|&b| b == b'.').next().unwrap_or_default();
     match stem {
-        b"conftest" => true,
+        // autoconf, and Python's distutils.
+        b"conftest" | b"_configtest" => true,
         b"tmp" => name.starts_with(b"tmp.conftest."),
         b"CheckIncludeFile"
         | b"CheckIncludeFiles"
@@ -29,6 +35,11 @@ fn is_probe_name(name: &[u8]) -> bool {
         | b"CheckPrototypeDefinition"
         | b"CheckStructHasMember"
         | b"CheckVariableExists"
+        | b"CheckCompilerVersion"
+        | b"CheckForPthreads"
+        | b"CheckFortranSource"
+        | b"HAVE_FEATURE"
+        | b"TestEndianess"
         | b"CMakeCCompilerId"
         | b"CMakeCXXCompilerId"
         | b"CMakeCCompilerABI"
@@ -40,10 +51,23 @@ fn is_probe_name(name: &[u8]) -> bool {
 }
 
 fn is_probe_directory(name: &[u8]) -> bool {
-    matches!(
+    let named = matches!(
         name,
-        b"CMakeTmp" | b"CMakeScratch" | b".sconf_temp" | b"meson-private"
-    ) || name.starts_with(b"TryCompile-")
+        b"CMakeTmp"
+            | b"CMakeScratch"
+            | b"CompilerIdC"
+            | b"CompilerIdCXX"
+            | b"ShowIncludes"
+            | b".sconf_temp"
+            | b"meson-private"
+            | b"config.tests"
+            | b"config-temp"
+    );
+    named
+        || name.starts_with(b"TryCompile-")
+        || name.starts_with(b"_CMakeLTOTest-")
+        // ffmpeg's configure.
+        || name.starts_with(b"ffconf.")
         || (name.starts_with(b"cmTC_") && name.ends_with(b".dir"))
         || name.starts_with(b".conf_check_")
 }
@@ -68,6 +92,11 @@ mod tests {
             ("CMakeFiles/app.dir/x.c.o", false),
             ("meson-private/tmpq/testfile.c", true),
             ("src/CMakeTmp.c", false),
+            ("CMakeFiles/3.25.1/CompilerIdC/CMakeCCompilerId.c", true),
+            ("/b/CMakeFiles/_CMakeLTOTest-C/src/foo.c", true),
+            ("_configtest.c", true),
+            ("/tmp/ffconf.x7Ab/test.c", true),
+            ("config.tests/common/ssl/main.cpp", true),
         ] {
             assert_eq!(is_probe(path.as_bytes()), expect, "{path}");
         }

@@ -11,7 +11,7 @@ use super::compiler::{Compiler, Content, Family, Language};
 use super::inner;
 use super::parse::{Item, items};
 use super::plan::{Draft, Input, Plan, dump_file};
-use super::probe::{is_probe, is_probe_place};
+use super::probe::{is_probe, is_probe_place, is_question};
 use super::reason::{Cause, Reason};
 use super::response;
 use super::table::{Meaning, Stage};
@@ -70,7 +70,7 @@ pub fn runs_at_once(argv: &[Bytes]) -> bool {
             Meaning::Processor if item.value == b"help" => return true,
             Meaning::Input => {
                 inputs = true;
-                probe |= is_probe(item.value);
+                probe |= is_probe(item.value) || is_question(item.value);
             }
             Meaning::Output => probe |= is_probe(item.value),
             // What is not understood may be anything.
@@ -366,18 +366,24 @@ fn is_utf_8(name: &[u8]) -> bool {
 /// What the environment says against a compile elsewhere.
 fn check_environment(family: Family, env: &[(Bytes, Bytes)]) -> Result<(), Reason> {
     for (name, value) in env {
+        let gcc = family == Family::Gcc;
+        let is_set = !value.is_empty();
         let changes = match &name[..] {
-            // Other programs and installations.
-            b"GCC_EXEC_PREFIX" | b"COMPILER_PATH" | b"GCC_COMPARE_DEBUG" => !value.is_empty(),
+            // Other programs and installations, and other formats of objects.
+            b"GCC_EXEC_PREFIX" | b"COMPILER_PATH" | b"GCC_COMPARE_DEBUG" | b"GNUTARGET" => is_set,
+            // Libraries in the compiler's own process.
+            b"LD_PRELOAD" | b"LD_AUDIT" => !are_harmless(value),
             // Dependencies are appended to a file that other compiles append to as well.
             b"DEPENDENCIES_OUTPUT" | b"SUNPRO_DEPENDENCIES" => true,
+            // Diagnostics go to a file or a socket too.
+            b"GCC_DIAGNOSTICS_LOG" | b"EXPERIMENTAL_SARIF_SOCKET" => gcc && is_set,
             // Options are edited, or what the driver does is written to files.
-            b"CCC_OVERRIDE_OPTIONS" | b"CCC_ADD_ARGS" | b"RC_DEBUG_OPTIONS" => {
-                family == Family::Clang
+            b"CCC_OVERRIDE_OPTIONS" | b"CCC_ADD_ARGS" | b"RC_DEBUG_OPTIONS" => !gcc,
+            b"AS_SECURE_LOG_FILE" | b"LLVM_OVERRIDE_PRODUCER" | b"LLVM_PROFILE_FILE" => {
+                !gcc && is_set
             }
-            name if name.starts_with(b"CC_PRINT_") || name == b"CC_LOG_DIAGNOSTICS" => {
-                family == Family::Clang
-            }
+            name if name.starts_with(b"CC_PRINT_") || name == b"CC_LOG_DIAGNOSTICS" => !gcc,
+            name if name.starts_with(b"CLANG_") || name.starts_with(b"LIBCLANG_") => !gcc && is_set,
             _ => false,
         };
         if changes {
@@ -385,6 +391,34 @@ fn check_environment(family: Family, env: &[(Bytes, Bytes)]) -> Result<(), Reaso
         }
     }
     Ok(())
+}
+
+/// Whether libraries that are loaded into every program change nothing of what a compiler does:
+/// they watch where it writes, leave out `fsync`, pretend about owners, or allocate memory.
+fn are_harmless(libraries: &[u8]) -> bool {
+    const HARMLESS: &[&[u8]] = &[
+        b"libeatmydata.so",
+        b"libfakeroot-sysv.so",
+        b"libfakeroot-tcp.so",
+        b"libfakeroot.so",
+        b"libjemalloc.so",
+        b"libmimalloc.so",
+        b"libsandbox.so",
+        b"libstdbuf.so",
+        b"libtcmalloc.so",
+        b"libtcmalloc_minimal.so",
+    ];
+    let mut libraries = libraries
+        .split(|&b| matches!(b, b':' | b' '))
+        .filter(|library| !library.is_empty());
+    libraries.all(|library| {
+        let name = file_name(library);
+        let known = |known: &&&[u8]| {
+            let rest = name.strip_prefix(**known);
+            rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'.')))
+        };
+        HARMLESS.iter().any(|library| known(&library))
+    })
 }
 
 /// The language of the input, when it is one that travels, and whether it is preprocessed.

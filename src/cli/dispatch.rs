@@ -17,16 +17,22 @@ use nix::unistd::{Pid, daemon, getppid};
 use super::options::{Ice, Word};
 use super::resolve::World;
 use super::settings::Settings;
-use super::{entry, in_force, log_output, run, symlinks};
+use super::{entry, explain, in_force, log_output, run, symlinks};
 use crate::client::{self, Invocation, Variables};
+use crate::config::Watched;
 use crate::config::{
-    BuildNativeConfig, KeyAction, KeyConfig, ProcessConfig, SchedulerConfig, StatusConfig,
+    BuildNativeConfig, KeyAction, KeyConfig, MonitorConfig, ProcessConfig, SchedulerConfig,
+    StatusConfig,
 };
 use crate::daemon::process::Reload;
 use crate::id::Bytes;
 use crate::key::{ClusterKey, Credentials, KeyError};
 use crate::masquerade::{self, Language};
 use crate::message::CallKind;
+use crate::monitor::run::{self as monitor, Mode, Source};
+use crate::monitor::term::TermConfig;
+use crate::monitor::theme::Theme;
+use crate::monitor::watch::Finding;
 use crate::scheduler::ServerConfig;
 use crate::toolchain::archive::{self, Compression};
 use crate::{daemon, executor, sandbox, scheduler, signal, status, sys, whereabouts};
@@ -38,6 +44,9 @@ type Failure = Box<dyn Error + Send + Sync>;
 
 /// How long `ice status` looks for a scheduler.
 const DISCOVERY_WAIT: Duration = Duration::from_secs(2);
+
+/// What the cluster of a demo is made from.
+const DEMO_SEED: u64 = 10245;
 
 /// Runs what was asked for and returns the exit status.
 pub(super) fn dispatch(
@@ -58,6 +67,7 @@ pub(super) fn dispatch(
             daemon::run(config, reload(argv, world))?;
         }
         Word::Status(options) => status(world.status(options)?)?,
+        Word::Monitor(options) => watch(world.monitor(options)?)?,
         Word::BuildNative(options) => {
             let variable = || {
                 world
@@ -81,6 +91,10 @@ pub(super) fn dispatch(
                 kind: CallKind::Local,
                 argv: options.command.into_iter().map(Bytes::from).collect(),
             }));
+        }
+        Word::Explain(options) => {
+            let command: Vec<Bytes> = options.command.into_iter().map(Bytes::from).collect();
+            explain::print(&command, options.files, options.declined)?;
         }
         Word::Symlinks(options) => symlinks::print(&world.cwd.join(options.directory))?,
         Word::Config(options) => {
@@ -197,6 +211,41 @@ fn status(config: StatusConfig) -> Done {
     // Whoever pipes it to `head` has seen what he wanted.
     let _ = io::stdout().write_all(text.as_bytes());
     Ok(())
+}
+
+fn watch(config: MonitorConfig) -> Done {
+    let theme = Theme {
+        has_colors: config.has_colors,
+        has_unicode: config.has_unicode,
+    };
+    let mode = match (config.is_json, config.is_once) {
+        (true, once) => Mode::Json { once },
+        (false, true) => Mode::List(theme),
+        (false, false) => Mode::Screen(TermConfig {
+            theme,
+            has_mouse: config.has_mouse,
+        }),
+    };
+    let source = match config.watched {
+        Watched::Demo(nodes) => Source::Demo {
+            seed: DEMO_SEED,
+            nodes,
+        },
+        Watched::Cluster(cluster) => {
+            let credentials = Credentials::of(&cluster, false)?;
+            let (names, netname) = (config.schedulers, cluster.netname);
+            let key = credentials.clone();
+            // It is looked for anew whenever it is lost: the next one may be elsewhere.
+            let find = move || -> Finding {
+                let (names, key, netname) = (names.clone(), key.clone(), netname.clone());
+                Box::pin(async move {
+                    whereabouts::locate(&names, &key, &netname, DISCOVERY_WAIT).await
+                })
+            };
+            Source::Cluster(Box::new(find), credentials)
+        }
+    };
+    Ok(monitor::run(source, mode)?)
 }
 
 fn build_native(config: BuildNativeConfig, world: &World) -> Done {

@@ -31,6 +31,8 @@ pub(super) enum Word {
     Daemon(DaemonOptions),
     /// Show the nodes of the cluster.
     Status(StatusOptions),
+    /// Watch the cluster.
+    Monitor(MonitorOptions),
     /// Write the archive of a compiler with all that it needs, and print its name.
     BuildNative(BuildNativeOptions),
     /// Show, make or import the cluster key.
@@ -39,6 +41,8 @@ pub(super) enum Word {
     Run(RunOptions),
     /// Run a command here, under a local slot.
     Local(LocalOptions),
+    /// Say where a compile would run and why, what would travel for it, and compile nothing.
+    Explain(ExplainOptions),
     /// Make links to ice under the names of all compilers.
     Symlinks(SymlinksOptions),
     /// Print the settings in force, and where each comes from.
@@ -175,6 +179,37 @@ pub(super) struct StatusOptions {
 }
 
 #[derive(Debug, Args)]
+pub(super) struct MonitorOptions {
+    /// The schedulers; otherwise they are looked for in the network.
+    #[arg(short, long, value_name = "HOST[:PORT],...", value_delimiter = ',')]
+    pub(super) scheduler: Vec<String>,
+    /// Print the list of nodes and end.
+    #[arg(long)]
+    pub(super) once: bool,
+    /// Print what happens as JSON, an object a line; with --once only the present state.
+    #[arg(long)]
+    pub(super) json: bool,
+    /// Show a cluster that does not exist.
+    #[arg(
+        long,
+        value_name = "NODES",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "12",
+        value_parser = clap::value_parser!(u32).range(2..=4096)
+    )]
+    pub(super) demo: Option<u32>,
+    /// Use no characters beyond ASCII.
+    #[arg(long)]
+    pub(super) ascii: bool,
+    /// Leave the mouse to the terminal.
+    #[arg(long)]
+    pub(super) no_mouse: bool,
+    #[command(flatten)]
+    pub(super) cluster: ClusterOptions,
+}
+
+#[derive(Debug, Args)]
 pub(super) struct BuildNativeOptions {
     /// The compilers, as names or paths; otherwise gcc with g++.
     #[arg(value_name = "COMPILER")]
@@ -228,6 +263,24 @@ pub(super) struct RunOptions {
 #[derive(Debug, Args)]
 pub(super) struct LocalOptions {
     /// The command.
+    #[arg(
+        required = true,
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        value_name = "COMMAND"
+    )]
+    pub(super) command: Vec<OsString>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ExplainOptions {
+    /// List the files that would travel, with their sizes.
+    #[arg(long)]
+    pub(super) files: bool,
+    /// What becomes of compiles that the scanner declines, as told to the daemon.
+    #[arg(long, value_name = "HOW", default_value = "local", value_parser = crate::config::parse_declined)]
+    pub(super) declined: crate::config::Declined,
+    /// The compiler's call.
     #[arg(
         required = true,
         trailing_var_arg = true,
@@ -359,7 +412,10 @@ mod tests {
             ("ice-daemon.8", &["daemon"]),
             ("ice-build-native.1", &["build-native"]),
             ("ice-run.1", &["run"]),
-            ("ice.1", &["status", "key", "local", "symlinks", "config"]),
+            (
+                "ice.1",
+                &["status", "key", "local", "explain", "symlinks", "config"],
+            ),
         ] {
             let grammar = Ice::command();
             let expect = words

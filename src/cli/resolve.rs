@@ -10,13 +10,13 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use super::options::{
-    ClusterOptions, DaemonOptions, KeyOptions, KeyWord, ProcessOptions, SchedulerOptions,
-    StatusOptions,
+    ClusterOptions, DaemonOptions, KeyOptions, KeyWord, MonitorOptions, ProcessOptions,
+    SchedulerOptions, StatusOptions,
 };
 use super::settings;
 use crate::config::{
-    ClusterConfig, ConfigError, DaemonConfig, KeyAction, KeyConfig, Places, ProcessConfig,
-    SchedulerConfig, StatusConfig,
+    ClusterConfig, ConfigError, DaemonConfig, KeyAction, KeyConfig, MonitorConfig, Places,
+    ProcessConfig, SchedulerConfig, StatusConfig, Watched,
 };
 use crate::daemon::broker;
 
@@ -109,6 +109,31 @@ impl World {
             schedulers: self.schedulers(options.scheduler),
             json: options.json,
             cluster: self.cluster(options.cluster)?,
+        })
+    }
+
+    /// The configuration of `ice monitor`.
+    pub(super) fn monitor(&self, options: MonitorOptions) -> Result<MonitorConfig, ConfigError> {
+        let variable = |name: &str| {
+            let value = self.variables.get(Path::new(name).as_os_str());
+            value.and_then(|value| value.to_str()).unwrap_or_default()
+        };
+        // As setlocale(3) does: the first that is set counts.
+        let locale = ["LC_ALL", "LC_CTYPE", "LANG"].map(variable);
+        let locale = locale.into_iter().find(|value| !value.is_empty());
+        let locale = locale.unwrap_or_default().to_ascii_lowercase();
+        let is_utf8 = locale.ends_with("utf-8") || locale.ends_with("utf8");
+        Ok(MonitorConfig {
+            schedulers: self.schedulers(options.scheduler),
+            watched: match options.demo {
+                Some(nodes) => Watched::Demo(nodes),
+                None => Watched::Cluster(self.cluster(options.cluster)?),
+            },
+            is_once: options.once,
+            is_json: options.json,
+            has_colors: variable("NO_COLOR").is_empty() && variable("TERM") != "dumb",
+            has_unicode: is_utf8 && !options.ascii,
+            has_mouse: !options.no_mouse,
         })
     }
 

@@ -1,10 +1,11 @@
 //! A compiler call, from the name it was made under to its exit status.
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
 use nix::sys::stat::{Mode as FileMode, umask};
 
 use super::joblog::{self, Place, Reason};
@@ -94,24 +95,18 @@ fn compile(
             began,
         })
     };
-    let mode = variables
-        .value("ICECC")
-        .map(|mode| mode.to_ascii_lowercase());
-    let at_once = match mode.as_deref() {
-        _ if variables.level() >= LEVEL_OF_A_COMPILER => Some(Reason::Nested),
-        Some(b"disable") => Some(Reason::Disabled),
-        _ if args::runs_at_once(&argv) => Some(Reason::AtOnce),
-        // A directory that is gone: the compiler knows best what to say to that.
-        _ if cwd.is_err() => Some(Reason::AtOnce),
-        _ => None,
-    };
-    if let Some(reason) = at_once {
+    let at_once = at_once(&variables, &argv);
+    // A directory that is gone: the compiler knows best what to say to that.
+    let gone = cwd.is_err().then_some(Reason::AtOnce);
+    if let Some(reason) = at_once.or(gone) {
         story.tell(|| format!("runs here: {}", reason.text().1));
         return local.run(None, log(reason.report()));
     }
-    let kind = match mode.as_deref() {
-        Some(b"no") => CallKind::Local,
-        _ => invocation.kind,
+    let asked = kind(&variables, invocation.kind);
+    let limited = asked == CallKind::Compile && is_limited();
+    let kind = match limited {
+        true => CallKind::Local,
+        false => asked,
     };
     let places = socket::places(&variables);
     let call = call(kind, &program, &argv, local.level, here, variables);
@@ -124,7 +119,10 @@ fn compile(
                 printed,
             },
         )) => {
-            print(&printed);
+            if let Err(error) = print(&printed) {
+                story.warn(|| format!("runs here: can't print: {error}"));
+                return local.run(None, log(Reason::FullStream.report()));
+            }
             story.tell(|| format!("compiled by {:?}, exit status {status}", report.node));
             if let Some(path) = &log_path {
                 let wall = began.elapsed();
@@ -135,7 +133,10 @@ fn compile(
             }
             status
         }
-        Ok((slot, Outcome::Local { report })) => {
+        Ok((slot, Outcome::Local { mut report })) => {
+            if limited {
+                report.reason = Reason::Limited.report().reason;
+            }
             story.tell(|| format!("runs here under a slot: {:?}", report.reason));
             local.run(Some(slot), log(report))
         }
@@ -143,6 +144,66 @@ fn compile(
             story.warn(|| format!("runs here: {error}"));
             local.run(None, log(reason_of(&error).report()))
         }
+    }
+}
+
+/// What a client would do with a call.
+#[derive(Debug)]
+pub enum Preview {
+    /// Run the compiler here at once.
+    AtOnce(Reason),
+    /// Ask the submitter.
+    Ask(Box<Call>),
+    /// Run it here, under a slot: it is no compiler.
+    Command,
+    /// Say that there is no such program.
+    NotFound,
+}
+
+/// What a client would do if it were called with `argv`.
+pub fn preview(argv: &[Bytes]) -> Preview {
+    let variables = Variables::of_this_process();
+    let Some(command) = argv.first() else {
+        return Preview::NotFound;
+    };
+    let Some(language) = masquerade::language(command) else {
+        return Preview::Command;
+    };
+    let Ok(here) = std::env::current_dir() else {
+        return Preview::AtOnce(Reason::AtOnce);
+    };
+    let Some(program) = lookup::compiler(command, language, &variables, &here) else {
+        return Preview::NotFound;
+    };
+    let mut argv = argv.to_vec();
+    argv[0].clone_from(&program.name);
+    if let Some(reason) = at_once(&variables, &argv) {
+        return Preview::AtOnce(reason);
+    }
+    let kind = kind(&variables, CallKind::Compile);
+    let level = variables.level() + LEVEL_OF_A_COMPILER;
+    Preview::Ask(Box::new(call(
+        kind, &program, &argv, level, &here, variables,
+    )))
+}
+
+/// Why a compiler's call is none of the submitter's business, if so.
+fn at_once(variables: &Variables, argv: &[Bytes]) -> Option<Reason> {
+    let mode = variables.value("ICECC");
+    if variables.level() >= LEVEL_OF_A_COMPILER {
+        Some(Reason::Nested)
+    } else if mode.is_some_and(|mode| mode.eq_ignore_ascii_case(b"disable")) {
+        Some(Reason::Disabled)
+    } else {
+        args::runs_at_once(argv).then_some(Reason::AtOnce)
+    }
+}
+
+/// Where a compiler's call may run.
+fn kind(variables: &Variables, asked: CallKind) -> CallKind {
+    match variables.value("ICECC") {
+        Some(mode) if mode.eq_ignore_ascii_case(b"no") => CallKind::Local,
+        _ => asked,
     }
 }
 
@@ -241,16 +302,34 @@ fn ask(
     }
 }
 
-/// Prints what the compiler printed elsewhere. A reader who has gone away misses nothing that he
-/// would not have missed here.
-fn print(printed: &[(u8, Bytes)]) {
+/// Prints what the compiler printed elsewhere. What a compiler does when it can't print, gcc and
+/// clang see differently, so after an error it has to run here.
+fn print(printed: &[(u8, Bytes)]) -> io::Result<()> {
     for (stream, data) in printed {
-        let _ = match stream {
-            1 => std::io::stdout().write_all(data),
-            _ => std::io::stderr().write_all(data),
-        };
+        match stream {
+            1 => {
+                io::stdout().write_all(data)?;
+                // In its turn, should both streams lead to the same place.
+                io::stdout().flush()?;
+            }
+            _ => io::stderr().write_all(data)?,
+        }
     }
-    let _ = std::io::stdout().flush();
+    Ok(())
+}
+
+/// Whether this process has a limit that a compiler on another machine would not feel, and that
+/// nobody has unless he asked for it.
+fn is_limited() -> bool {
+    let asked_for = [
+        Resource::RLIMIT_FSIZE,
+        Resource::RLIMIT_AS,
+        Resource::RLIMIT_DATA,
+        Resource::RLIMIT_CPU,
+    ];
+    asked_for
+        .into_iter()
+        .any(|resource| getrlimit(resource).is_ok_and(|(soft, _)| soft != RLIM_INFINITY))
 }
 
 fn call(
@@ -281,8 +360,8 @@ fn call(
 
 /// What the compiler would find out about the user's terminal.
 fn terminal() -> Option<Terminal> {
-    sys::terminal(std::io::stderr().as_fd())?;
-    Some(sys::terminal(std::io::stdin().as_fd()).unwrap_or(Terminal {
+    sys::terminal(io::stderr().as_fd())?;
+    Some(sys::terminal(io::stdin().as_fd()).unwrap_or(Terminal {
         rows: 0,
         columns: 0,
     }))

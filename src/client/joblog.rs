@@ -16,7 +16,7 @@ use crate::message::{Mode, Report};
 pub enum Reason {
     /// `ICECC=disable`.
     Disabled,
-    /// The call compiles nothing.
+    /// The call compiles nothing, or a build system waits for it to learn about the machine.
     AtOnce,
     /// What called us is itself run by ice.
     Nested,
@@ -28,6 +28,10 @@ pub enum Reason {
     LostDaemon,
     /// The daemon's answer is not one.
     GarbledDaemon,
+    /// What the compiler said elsewhere could not be printed here.
+    FullStream,
+    /// The process has a limit that its compiler is to feel.
+    Limited,
 }
 
 impl Reason {
@@ -35,12 +39,20 @@ impl Reason {
     pub fn text(self) -> (&'static str, &'static str) {
         match self {
             Self::Disabled => ("disabled", "ICECC=disable is set"),
-            Self::AtOnce => ("at-once", "the call compiles nothing"),
+            Self::AtOnce => ("at-once", "the call compiles nothing, or is a probe"),
             Self::Nested => ("nested", "another ice runs what made this call"),
             Self::NoDaemon => ("no-daemon", "no daemon listens on this machine"),
             Self::SilentDaemon => ("silent-daemon", "the daemon did not answer in time"),
             Self::LostDaemon => ("lost-daemon", "the daemon ended before it answered"),
             Self::GarbledDaemon => ("garbled-daemon", "the daemon's answer makes no sense"),
+            Self::FullStream => (
+                "full-stream",
+                "what the compiler said could not be printed, and it knows what to do then",
+            ),
+            Self::Limited => (
+                "limits",
+                "this process has a limit on memory, time or the size of files",
+            ),
         }
     }
 

@@ -16,5 +16,5 @@ pub mod socket;
 mod story;
 mod variables;
 
-pub use call::{Invocation, run};
+pub use call::{Invocation, Preview, preview, run};
 pub use variables::Variables;

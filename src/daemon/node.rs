@@ -5,6 +5,7 @@
 //! words arrive, so nothing here is locked. When a submitter goes, everything it held goes back.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use smol::channel::{self, Receiver, Sender};
@@ -13,8 +14,9 @@ use super::link::{LinkCommand, LinkEvent};
 use super::load;
 use super::slots::{Admission, Claim, Slots};
 use crate::executor;
-use crate::id::{Digest, LeaseId, NodeId, RequestId};
+use crate::id::{Bytes, Digest, LeaseId, NodeId, RequestId, Term};
 use crate::message::{FromNode, Grant, NodeState, Outcome, OwnNode, ToNode};
+use crate::news::{LocalJobs, OTHER_REASONS, REASONS_MAX, file_end};
 
 /// A submitter, as the node knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -41,6 +43,8 @@ enum Event {
     WhenIdle(usize, Sender<()>),
     /// The pause after the last word on the state is over.
     TellState,
+    /// The pause after the first local job that the scheduler has not been told of is over.
+    TellLocal,
     /// The load, times 1000, and the available memory in MiB.
     Pressure(u32, u64),
 }
@@ -50,6 +54,8 @@ enum Event {
 pub struct Node {
     events: Sender<Event>,
     next: std::sync::Arc<std::sync::atomic::AtomicU64>,
+    /// The latest term of a scheduler that this node has known.
+    term: std::sync::Arc<std::sync::atomic::AtomicU64>,
 }
 
 /// Room for a remote job, and later its slot; free again when dropped.
@@ -87,9 +93,11 @@ impl Node {
         let node = Self {
             events: sender.clone(),
             next: std::sync::Arc::default(),
+            term: std::sync::Arc::default(),
         };
         let dispatcher = Dispatcher {
             slots: Slots::new(slots),
+            term: node.term.clone(),
             is_draining: false,
             waiting_for_idle: Vec::new(),
             link,
@@ -104,6 +112,7 @@ impl Node {
             told: NodeState::default(),
             telling: false,
             pressure: (0, 0),
+            untold: BTreeMap::new(),
             events: sender.clone(),
         };
         let pressure = sender.clone();
@@ -164,6 +173,11 @@ impl Node {
         room.answers.recv().await.ok()?.then_some(room)
     }
 
+    /// Whether a lease of this term is worth nothing: another scheduler has followed.
+    pub fn is_outdated(&self, term: Term) -> bool {
+        term.0 < self.term.load(Ordering::Relaxed)
+    }
+
     /// From now on this node has so many slots.
     pub fn resize(&self, slots: u32) {
         let _ = self.events.try_send(Event::Resize(slots));
@@ -188,18 +202,23 @@ impl Node {
     }
 
     fn number(&self) -> u64 {
-        self.next.fetch_add(1, std::sync::atomic::Ordering::Relaxed)
+        self.next.fetch_add(1, Ordering::Relaxed)
     }
 }
 
 /// Between two looks at the machine's load.
 const PRESSURE_EVERY: Duration = Duration::from_secs(2);
 
+/// Between two words on jobs that were local: people read them, nothing is decided by them.
+const LOCAL_PAUSE: Duration = Duration::from_secs(1);
+
 /// Between two words on the state.
 const STATE_PAUSE: Duration = Duration::from_millis(100);
 
 struct Dispatcher {
     slots: Slots,
+    /// The latest term of a scheduler; [`Node`] reads it.
+    term: std::sync::Arc<std::sync::atomic::AtomicU64>,
     is_draining: bool,
     /// They want to know when no job of others runs and no more submitters than this are connected.
     waiting_for_idle: Vec<(usize, Sender<()>)>,
@@ -221,6 +240,8 @@ struct Dispatcher {
     /// Whether the pause after the last word on the state lasts.
     telling: bool,
     pressure: (u32, u64),
+    /// Local jobs of which the scheduler has not been told, by reason.
+    untold: BTreeMap<String, LocalJobs>,
     events: Sender<Event>,
 }
 
@@ -275,6 +296,10 @@ impl Dispatcher {
             }
             Event::Link(event) => self.on_link(event),
             Event::TellState => self.telling = false,
+            Event::TellLocal => {
+                let untold = std::mem::take(&mut self.untold);
+                self.tell_link(LinkCommand::LocalJobs(untold.into_values().collect()));
+            }
             Event::Pressure(load_milli, memory_mib) => {
                 // Both wander all the time; only what would change a placement is worth a word.
                 let (load_before, memory_before) = self.pressure;
@@ -332,7 +357,32 @@ impl Dispatcher {
                     self.slots.release(claim);
                 }
             }
+            ToNode::Local { reason, file } => self.note_local(reason, file),
         }
+    }
+
+    /// Counts a job that runs here without a lease, for the next word on them.
+    fn note_local(&mut self, reason: String, file: Bytes) {
+        if self.untold.is_empty() {
+            let events = self.events.clone();
+            executor::spawn(async move {
+                smol::Timer::after(LOCAL_PAUSE).await;
+                let _ = events.try_send(Event::TellLocal);
+            })
+            .detach();
+        }
+        let reason = match self.untold.contains_key(&reason) || self.untold.len() + 1 < REASONS_MAX
+        {
+            true => reason,
+            false => OTHER_REASONS.to_owned(),
+        };
+        let noted = self.untold.entry(reason.clone()).or_insert(LocalJobs {
+            reason,
+            jobs: 0,
+            file: Bytes::default(),
+        });
+        noted.jobs += 1;
+        noted.file = file_end(&file);
     }
 
     fn on_closed(&mut self, port: Port) {
@@ -374,7 +424,8 @@ impl Dispatcher {
 
     fn on_link(&mut self, event: LinkEvent) {
         match event {
-            LinkEvent::Up { node, name } => {
+            LinkEvent::Up { node, name, term } => {
+                self.term.fetch_max(term.0, Ordering::Relaxed);
                 log::info!("the scheduler knows this node as {name} ({node})");
                 self.own = Some(node);
             }

@@ -21,9 +21,9 @@ use super::node::{Node, RemoteRoom};
 use crate::account;
 use crate::config::DaemonConfig;
 use crate::executor;
-use crate::id::Digest;
+use crate::id::{Digest, Term};
 use crate::key::{ClusterKey, Credentials};
-use crate::message::Login;
+use crate::message::{Login, NodeState};
 use crate::reactor::Async;
 use crate::sandbox::ladder;
 use crate::sandbox::spec::{Limits, Rung};
@@ -289,6 +289,10 @@ impl Admission for NodeSlots {
         })
     }
 
+    fn is_outdated(&self, term: Term) -> bool {
+        self.0.is_outdated(term)
+    }
+
     fn toolchains(&self, added: Vec<Digest>, removed: Vec<Digest>) {
         self.0.toolchains(added, removed);
     }
@@ -328,6 +332,8 @@ async fn start(
         slots,
         no_remote,
         toolchains,
+        state: NodeState::default(),
+        seen: Term::default(),
     };
     let link = LinkConfig {
         schedulers: config.schedulers.clone(),

@@ -11,10 +11,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::id::{Digest, LeaseId, NodeId, RequestId, Time};
+use crate::id::{Digest, LeaseId, NodeId, RequestId, Term, Time};
 use crate::message::{
     FromScheduler, Grant, Login, NodeState, Outcome, REPORT_EVERY_MS, ToScheduler, Want,
 };
+use crate::news::LocalJobs;
 
 /// What the rest of the daemon says to the scheduler.
 #[derive(Clone, Debug, PartialEq)]
@@ -44,6 +45,8 @@ pub enum LinkCommand {
     NoRemote(String),
     /// The state of this node, now.
     State(NodeState),
+    /// Jobs ran here without a lease. Not kept for a scheduler that is not there.
+    LocalJobs(Vec<LocalJobs>),
 }
 
 /// What the rest of the daemon hears.
@@ -55,6 +58,8 @@ pub enum LinkEvent {
         node: NodeId,
         /// The node's name there.
         name: String,
+        /// The scheduler's term.
+        term: Term,
     },
     /// There is no scheduler, for this reason. Leases of the one before are void. Also said, once
     /// for each reason, while none can be found.
@@ -236,6 +241,8 @@ impl Session {
                 }
             }
             LinkCommand::Toolchains { added, removed } => self.take_toolchains(added, removed),
+            LinkCommand::LocalJobs(_) if !is_up => {}
+            LinkCommand::LocalJobs(jobs) => self.send(ToScheduler::LocalJobs(jobs)),
             LinkCommand::Slots(slots) => {
                 self.login.slots = slots;
                 self.tell_capacity();
@@ -289,6 +296,7 @@ impl Session {
         let toolchains = self.toolchains.iter().copied().take(TOOLCHAINS_MAX);
         self.send(ToScheduler::Login(Login {
             toolchains: toolchains.collect(),
+            state: self.state.clone(),
             ..self.login.clone()
         }));
     }
@@ -298,7 +306,13 @@ impl Session {
             *heard = now;
         }
         match (self.phase, message) {
-            (Phase::Greeting { .. }, FromScheduler::Welcome { node, name }) => {
+            (Phase::Greeting { .. }, FromScheduler::Welcome { term, .. })
+                if term < self.login.seen =>
+            {
+                self.give_up("it is no longer the master".into(), now);
+            }
+            (Phase::Greeting { .. }, FromScheduler::Welcome { node, name, term }) => {
+                self.login.seen = term;
                 self.phase = Phase::Up {
                     since: now,
                     heard: now,
@@ -307,7 +321,7 @@ impl Session {
                 };
                 self.patience = None;
                 self.hops = 0;
-                self.tell(LinkEvent::Up { node, name });
+                self.tell(LinkEvent::Up { node, name, term });
                 self.report(now);
                 // What the one before did not answer. The numbers of its nodes mean nothing here.
                 for mut want in self.pending.values().cloned().collect::<Vec<_>>() {
@@ -349,7 +363,13 @@ impl Session {
                     self.deny(request, why);
                 }
             }
-            (Phase::Up { .. }, FromScheduler::Alive | FromScheduler::Status(_)) => {}
+            (
+                Phase::Up { .. },
+                FromScheduler::Alive
+                | FromScheduler::Status(_)
+                | FromScheduler::Snapshot(_)
+                | FromScheduler::News { .. },
+            ) => {}
             (_, message) => {
                 log::debug!("out of order from the scheduler: {message:?}");
                 self.give_up("the scheduler makes no sense".into(), now);
@@ -492,6 +512,8 @@ mod tests {
                 slots: 4,
                 no_remote: None,
                 toolchains: vec![],
+                state: NodeState::default(),
+                seen: Term::default(),
             };
             Self {
                 session: Session::new(login),
@@ -512,6 +534,7 @@ mod tests {
             self.hear(FromScheduler::Welcome {
                 node: NodeId(3),
                 name: "n".into(),
+                term: Term(5),
             })
         }
 
@@ -561,6 +584,7 @@ mod tests {
             name: "w".into(),
             address: "10.0.0.9:10245".parse().unwrap(),
             valid_ms: 1000,
+            term: Term(5),
         }
     }
 
@@ -608,6 +632,7 @@ mod tests {
         let up = LinkEvent::Up {
             node: NodeId(3),
             name: "n".into(),
+            term: Term(5),
         };
         assert_eq!(
             story.welcome(),
@@ -705,6 +730,34 @@ mod tests {
         assert_eq!(again(story.welcome()), [1, 3]);
         let expect = Output::Tell(LinkEvent::Grant(grant(1, 7)));
         assert_eq!(story.hear(FromScheduler::Grant(grant(1, 7))), [expect]);
+    }
+
+    #[test]
+    fn a_scheduler_of_an_earlier_term_is_not_obeyed() {
+        let mut story = Story::up();
+        let _ = story.command(LinkCommand::State(busy(2)));
+        let _ = story.input(Input::Lost("it ended".into()));
+        let _ = story.wake();
+        match &story.input(Input::Connected)[..] {
+            [Output::Send(ToScheduler::Login(login))] => {
+                assert_eq!(login.seen, Term(5));
+                assert_eq!(
+                    login.state,
+                    busy(2),
+                    "what runs is known before anything is lent"
+                );
+            }
+            other => panic!("{other:?}"),
+        }
+        let (node, name) = (NodeId(1), "n".to_owned());
+        let term = Term(4);
+        let outputs = story.hear(FromScheduler::Welcome { node, name, term });
+        assert_eq!(outputs[0], Output::Disconnect);
+        assert!(
+            !outputs
+                .iter()
+                .any(|output| matches!(output, Output::Tell(LinkEvent::Up { .. })))
+        );
     }
 
     #[test]

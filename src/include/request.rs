@@ -102,6 +102,10 @@ pub enum Decline {
     /// A device, pipe, socket, or a file in `/proc`.
     #[error("{0} is no regular file")]
     Special(String),
+    /// A precompiled header in several variants: the compiler takes the first that fits, in the order
+    /// in which this disk keeps them.
+    #[error("{0} has several variants")]
+    Precompiled(String),
     /// An `#include` whose file could not be told.
     #[error("{file}:{line}: include of {operand} {why}")]
     Computed {
@@ -141,6 +145,7 @@ impl Decline {
             Self::NoMain(_) => "no-main-file",
             Self::Unreadable(_) => "unreadable-file",
             Self::Special(_) => "special-file",
+            Self::Precompiled(_) => "precompiled-header",
             Self::Computed { .. } => "computed-include",
             Self::Assembler(_) => "assembler-include",
             Self::Module(_) => "module",

@@ -186,7 +186,8 @@ impl Walk<'_, '_> {
         Ok(found)
     }
 
-    /// A precompiled header: a file, or a directory of files of which the compiler takes one.
+    /// A precompiled header: a file, or a directory with a file, or with several of which the
+    /// compiler takes one.
     fn take_precompiled(
         &mut self,
         from: PlaceId,
@@ -199,7 +200,12 @@ impl Walk<'_, '_> {
             return Ok(());
         };
         passed.push(found.place);
-        for variant in self.graph.places.names_in(self.disk, found.place) {
+        let variants = self.graph.places.names_in(self.disk, found.place);
+        if variants.len() > 1 {
+            let path = &self.graph.places.get(found.place).path;
+            return Err(Decline::Precompiled(path.to_string()));
+        }
+        for variant in variants {
             let variant = self.walk(found.place, &variant, passed)?;
             passed.extend(variant.map(|variant| variant.place));
         }

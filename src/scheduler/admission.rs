@@ -5,6 +5,7 @@
 
 use crate::id::PATH_BYTES_MAX;
 use crate::message::{Login, NodeState, Outcome, ToScheduler, Want};
+use crate::news::{LocalJobs, REASONS_MAX};
 
 /// Slots of one node, at most.
 pub const SLOTS_MAX: u32 = 4096;
@@ -14,6 +15,8 @@ pub const NAME_BYTES_MAX: usize = 256;
 pub const PLATFORM_BYTES_MAX: usize = 64;
 /// The longest reason why a node takes no remote jobs, in bytes.
 pub const REASON_BYTES_MAX: usize = 1024;
+/// The longest word for a reason why jobs are local, in bytes.
+pub const REASON_WORD_BYTES_MAX: usize = 64;
 /// Toolchains that one node may have, or name in one message, at most.
 pub const TOOLCHAINS_MAX: usize = 10_000;
 /// Nodes that one request may exclude, at most.
@@ -60,6 +63,7 @@ pub fn login(login: &Login) -> Result<(), Nonsense> {
         REASON_BYTES_MAX,
     )?;
     at_most("slots", login.slots.into(), SLOTS_MAX.into())?;
+    state(&login.state)?;
     count("toolchains", login.toolchains.len(), TOOLCHAINS_MAX)
 }
 
@@ -80,7 +84,12 @@ pub fn message(message: &ToScheduler) -> Result<(), Nonsense> {
             count("added toolchains", added.len(), TOOLCHAINS_MAX)?;
             count("removed toolchains", removed.len(), TOOLCHAINS_MAX)
         }
-        ToScheduler::Withdraw(_) | ToScheduler::Status => Ok(()),
+        ToScheduler::LocalJobs(jobs) => {
+            count("reasons for local jobs", jobs.len(), REASONS_MAX)?;
+            jobs.iter().try_for_each(local_jobs)
+        }
+        ToScheduler::Block { node, .. } => text("a node's name", node, NAME_BYTES_MAX),
+        ToScheduler::Withdraw(_) | ToScheduler::Status | ToScheduler::Watch => Ok(()),
     }
 }
 
@@ -98,6 +107,12 @@ fn want(want: &Want) -> Result<(), Nonsense> {
     count("a file name", want.file.len(), PATH_BYTES_MAX)?;
     count("excluded nodes", want.except.len(), EXCEPT_MAX)?;
     at_most("a niceness", want.niceness.into(), NICENESS_MAX.into())
+}
+
+fn local_jobs(jobs: &LocalJobs) -> Result<(), Nonsense> {
+    text("a reason's word", &jobs.reason, REASON_WORD_BYTES_MAX)?;
+    count("a file name", jobs.file.len(), PATH_BYTES_MAX)?;
+    at_most("local jobs", jobs.jobs.into(), JOBS_MAX.into())
 }
 
 fn outcome(outcome: &Outcome) -> Result<(), Nonsense> {
@@ -150,6 +165,8 @@ mod tests {
             slots: SLOTS_MAX,
             no_remote: None,
             toolchains: vec![Digest([0; 32]); TOOLCHAINS_MAX],
+            state: NodeState::default(),
+            seen: crate::id::Term::default(),
         }
     }
 

@@ -4,6 +4,7 @@
 //! [`server`] is the only part that knows sockets and clocks.
 
 pub mod admission;
+pub mod chronicle;
 pub mod control;
 pub mod election;
 pub mod herald;

@@ -63,7 +63,7 @@ impl Node {
         here: IpAddr,
         now: Time,
     ) -> Self {
-        Self {
+        let mut node = Self {
             peer,
             name,
             address: SocketAddr::new(from, login.port),
@@ -83,7 +83,11 @@ impl Node {
             last_grant: 0,
             suspicions: Suspicions::default(),
             reported: false,
-        }
+        };
+        node.report(login.state);
+        // Jobs of an earlier scheduler may have begun since that was said.
+        node.reported = false;
+        node
     }
 
     /// Takes in a report.
@@ -159,6 +163,8 @@ mod tests {
             slots,
             no_remote: None,
             toolchains: vec![],
+            state: NodeState::default(),
+            seen: crate::id::Term::default(),
         };
         let here = IpAddr::from([10, 0, 0, 1]);
         Node::new(

@@ -218,6 +218,8 @@ mod tests {
                     slots: 4,
                     no_remote: None,
                     toolchains: vec![GCC],
+                    state: crate::message::NodeState::default(),
+                    seen: crate::id::Term::default(),
                 };
                 let from = IpAddr::from([10, 0, 0, number as u8]);
                 let here = IpAddr::from([10, 0, 0, 200]);

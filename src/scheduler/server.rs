@@ -18,7 +18,7 @@ use smol::future::FutureExt;
 use crate::connection::{Connection, ConnectionError, Receiver, Sender};
 use crate::discover::{Seal, Sockets};
 use crate::executor;
-use crate::id::Time;
+use crate::id::{Term, Time};
 use crate::key::Credentials;
 use crate::message::{FromScheduler, NodeStatus, ToScheduler};
 use crate::reactor::{Async, Timer};
@@ -40,12 +40,19 @@ const PEERS_MAX: usize = 4096;
 const OUTBOX_MAX: usize = 8192;
 /// The same while a status is among them, which is large.
 const OUTBOX_MAX_FOR_STATUS: usize = 2;
+/// News messages that wait to be sent to one watcher, at most; then news are left out and counted.
+const OUTBOX_MAX_FOR_NEWS: usize = 32;
+/// A watcher for whom so many messages in a row were left out has stopped reading. They are not
+/// fewer than one a second.
+const NEWS_LEFT_OUT_MAX: u32 = 300;
 /// Events that wait for the core, at most; then the readers wait.
 const INPUTS_MAX: usize = 1024;
 /// Arrivals that wait for an election, at most. It takes less than two seconds.
 const UNDECIDED_MAX: usize = PEERS_MAX;
 /// How long the nodes of another scheduler may take to come after an election.
 const SETTLING: Duration = Duration::from_millis(1500);
+/// A node that has known so many more elections than this scheduler lies.
+const ROUNDS_AHEAD_MAX: u64 = 10_000;
 /// Words between the dispatcher and the herald, at most.
 const WISHES_MAX: usize = 64;
 /// Bytes that are sent at once, about.
@@ -290,6 +297,8 @@ struct Peer {
     /// Its name, once it is a node.
     node: Option<String>,
     outbox: channel::Sender<FromScheduler>,
+    /// Messages of news that were left out since the last that was not, and the news in them.
+    left_out: (u32, u64),
     writer: Task<()>,
     /// Reads as long as it is held.
     _reader: Task<()>,
@@ -393,9 +402,9 @@ impl Dispatcher {
                 }
                 self.part(id, why);
             }
-            if let Role::Master(_) = role {
+            if let Role::Master(term) = role {
                 let mut core = Core::new(&self.netname, first_lease());
-                core.settle_until(self.now().after(SETTLING));
+                core.begin(term, self.now().after(SETTLING));
                 self.core = Some(core);
                 self.event(Event::Blocked(self.blocks.clone()));
             }
@@ -492,7 +501,16 @@ impl Dispatcher {
             Input::Heard(peer, message) => {
                 // A message may still be on its way from a peer that was closed.
                 if self.peers.contains_key(&peer) {
-                    self.event(Event::Message(peer, message));
+                    match message {
+                        ToScheduler::Block { node, is_blocked } => {
+                            let hosts = vec![node];
+                            self.obey(&match is_blocked {
+                                true => Command::Block(hosts),
+                                false => Command::Unblock(hosts),
+                            });
+                        }
+                        message => self.event(Event::Message(peer, message)),
+                    }
                 }
             }
             Input::Ended(peer, why) => {
@@ -504,7 +522,17 @@ impl Dispatcher {
 
     fn arrived(&mut self, arrival: Box<Arrival>) {
         match self.role {
-            Role::Master(_) => self.admit(*arrival),
+            Role::Master(term) => match seen(&arrival.first) {
+                Some(seen) if seen.round() > term.round() + ROUNDS_AHEAD_MAX => {
+                    log::warn!("{} is refused: it has known term {seen}", arrival.from);
+                }
+                Some(seen) if seen > term => {
+                    log::info!("{} has known term {seen}, later than {term}", arrival.from);
+                    self.undecided.push_back(arrival);
+                    let _ = self.wishes.try_send(Wish::Seen(seen));
+                }
+                _ => self.admit(*arrival),
+            },
             Role::Standby(_) | Role::Undecided => {
                 if self.undecided.len() >= UNDECIDED_MAX {
                     self.undecided.pop_front();
@@ -532,11 +560,14 @@ impl Dispatcher {
         let id = PeerId(self.peers_so_far);
         let (outbox, outgoing) = channel::bounded(OUTBOX_MAX);
         let is_node = matches!(first, ToScheduler::Login(_));
-        let patience = (!is_node).then_some(LOOKER_SILENCE);
+        // A watcher has nothing to say, and is noticed to be gone when it reads no news.
+        let is_watcher = first == ToScheduler::Watch;
+        let patience = (!is_node && !is_watcher).then_some(LOOKER_SILENCE);
         let peer = Peer {
             from,
             node: None,
             outbox,
+            left_out: (0, 0),
             writer: executor::spawn(write(id, sender, outgoing, self.inputs.clone())),
             _reader: executor::spawn(read(id, receiver, patience, self.inputs.clone())),
         };
@@ -572,17 +603,32 @@ impl Dispatcher {
         }
     }
 
-    fn send(&mut self, id: PeerId, message: FromScheduler) -> Result<(), &'static str> {
+    fn send(&mut self, id: PeerId, mut message: FromScheduler) -> Result<(), &'static str> {
         let Some(peer) = self.peers.get_mut(&id) else {
             // It was dropped by an action before this one.
             return Ok(());
         };
-        match &message {
+        match &mut message {
+            FromScheduler::News { news, .. } if peer.outbox.len() >= OUTBOX_MAX_FOR_NEWS => {
+                let (messages, left_out) = &mut peer.left_out;
+                *messages += 1;
+                *left_out += news.len() as u64;
+                return match *messages > NEWS_LEFT_OUT_MAX {
+                    true => Err("does not read its news"),
+                    false => Ok(()),
+                };
+            }
+            FromScheduler::News { skipped, .. } => {
+                *skipped = std::mem::take(&mut peer.left_out).1;
+            }
             FromScheduler::Welcome { name, .. } => {
                 log::info!("node {name} joined from {}", peer.from);
                 peer.node = Some(name.clone());
             }
             FromScheduler::Status(_) if peer.outbox.len() >= OUTBOX_MAX_FOR_STATUS => {
+                return Err("asks faster than it reads");
+            }
+            FromScheduler::Snapshot(_) if peer.outbox.len() >= OUTBOX_MAX_FOR_NEWS => {
                 return Err("asks faster than it reads");
             }
             _ => {}
@@ -615,6 +661,14 @@ impl Dispatcher {
             Timer::after(FAREWELL).await;
         });
         executor::spawn(farewell).detach();
+    }
+}
+
+/// The latest term that a node which wants to log in has known.
+fn seen(first: &ToScheduler) -> Option<Term> {
+    match first {
+        ToScheduler::Login(login) => Some(login.seen),
+        _ => None,
     }
 }
 

@@ -11,12 +11,14 @@ use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::id::{LeaseId, NodeId, RequestId, Time};
+use crate::id::{LeaseId, NodeId, RequestId, Term, Time};
 use crate::message::{
     FromScheduler, Grant, Login, NodeStatus, Outcome, OwnNode, REPORT_EVERY_MS, Status,
     ToScheduler, Want,
 };
+use crate::news::{Ending, NodePicture};
 use crate::scheduler::admission::{self, TOOLCHAINS_MAX};
+use crate::scheduler::chronicle::Chronicle;
 use crate::scheduler::control::Job;
 use crate::scheduler::lease::{Lease, Leases};
 use crate::scheduler::node::Node;
@@ -88,6 +90,7 @@ pub struct Core {
     leases: Leases,
     queue: Queue,
     speeds: Speeds,
+    chronicle: Chronicle,
     /// Names and addresses of hosts that get no jobs.
     blocks: BTreeSet<String>,
     nodes_so_far: u32,
@@ -96,6 +99,8 @@ pub struct Core {
     silence_at: Option<Time>,
     /// A request waits for a node that only pauses until then.
     retry_at: Option<Time>,
+    /// The term in which this scheduler is the master.
+    term: Term,
     /// Until then nodes are still coming that another scheduler knew, so that no request is hopeless.
     settled_at: Time,
     actions: Vec<Action>,
@@ -112,19 +117,23 @@ impl Core {
             leases: Leases::starting_at(first_lease),
             queue: Queue::default(),
             speeds: Speeds::default(),
+            chronicle: Chronicle::default(),
             blocks: BTreeSet::new(),
             nodes_so_far: 0,
             grants_so_far: 0,
             silence_at: None,
             retry_at: None,
+            term: Term::default(),
             settled_at: Time(0),
             actions: Vec::new(),
         }
     }
 
-    /// Expects nodes that another scheduler knew to come until then: no request is denied before.
-    pub fn settle_until(&mut self, time: Time) {
-        self.settled_at = time;
+    /// Begins a term. Nodes that another scheduler knew are expected to come until `settled_at`: no
+    /// request is denied before.
+    pub fn begin(&mut self, term: Term, settled_at: Time) {
+        self.term = term;
+        self.settled_at = settled_at;
     }
 
     /// Takes in what happened at `now`, which never goes back.
@@ -144,15 +153,16 @@ impl Core {
         if places && !self.queue.is_empty() {
             self.place(now);
         }
+        if self.chronicle.is_due(now) {
+            self.tell_watchers(now);
+        }
         std::mem::take(&mut self.actions)
     }
 
     /// When the next [`Event::Tick`] is due, if nothing else happens; it may change with every event.
     pub fn next_wake(&self) -> Option<Time> {
-        match (self.silence_at, self.retry_at) {
-            (Some(silence), Some(retry)) => Some(silence.min(retry)),
-            (silence, retry) => silence.or(retry),
-        }
+        let wakes = [self.silence_at, self.retry_at, self.chronicle.next_wake()];
+        wakes.into_iter().flatten().min()
     }
 
     // What happened. Each function tells whether a waiting request may now be answered.
@@ -180,28 +190,43 @@ impl Core {
         self.nodes.insert(id, node);
         self.peers.insert(peer, id);
         self.silence_at.get_or_insert(now.after(SILENCE));
-        self.send(peer, FromScheduler::Welcome { node: id, name });
+        self.chronicle.came(id);
+        let term = self.term;
+        self.send(
+            peer,
+            FromScheduler::Welcome {
+                node: id,
+                name,
+                term,
+            },
+        );
         true
     }
 
     fn leave(&mut self, peer: PeerId) -> bool {
         let Some(id) = self.peers.remove(&peer) else {
+            self.chronicle.unwatch(peer);
             return false;
         };
         for lease in self.leases.touching(id) {
-            self.end(lease, true);
+            self.end(lease, None);
         }
         self.nodes.remove(&id);
         self.queue.forget(id);
         for node in self.nodes.values_mut() {
             node.suspicions.forget(id);
         }
+        self.chronicle.left(id);
         true
     }
 
     fn block(&mut self, blocks: BTreeSet<String>) -> bool {
-        for node in self.nodes.values_mut() {
+        for (&id, node) in &mut self.nodes {
+            let before = node.blocked;
             node.blocked = blocks.iter().any(|host| node.is_called(host));
+            if node.blocked != before {
+                self.chronicle.came(id);
+            }
         }
         self.blocks = blocks;
         true
@@ -212,6 +237,9 @@ impl Core {
             let status = self.status();
             self.send(peer, FromScheduler::Status(status));
             return false;
+        }
+        if message == ToScheduler::Watch {
+            return self.watch(peer, now);
         }
         let Some(&id) = self.peers.get(&peer) else {
             self.actions
@@ -228,6 +256,7 @@ impl Core {
                 let free = node.free();
                 node.report(state);
                 let more_is_free = node.free() > free;
+                self.chronicle.changed(id);
                 self.send(peer, FromScheduler::Alive);
                 more_is_free
             }
@@ -249,11 +278,17 @@ impl Core {
             ToScheduler::Want(want) => self.want(peer, id, want, now),
             ToScheduler::Withdraw(request) => {
                 self.queue.withdraw(id, request);
+                self.chronicle.gone(id, request, Ending::Withdrawn);
                 false
             }
             ToScheduler::Return { lease, outcome } => self.take_back(peer, id, lease, outcome, now),
             ToScheduler::Login(_) => self.close(peer, "logs in twice".into()),
-            ToScheduler::Status => false,
+            ToScheduler::LocalJobs(jobs) => {
+                self.chronicle.local(id, jobs);
+                false
+            }
+            // Blocking is the shell's: it keeps the list.
+            ToScheduler::Status | ToScheduler::Watch | ToScheduler::Block { .. } => false,
         }
     }
 
@@ -265,7 +300,7 @@ impl Core {
         while let Some((id, lease)) = self.leases.oldest()
             && now.since(lease.since) >= LEASE_LONGEST
         {
-            self.end(id, true);
+            self.end(id, None);
             places = true;
         }
         if self.silence_at.is_some_and(|at| now.since(at) > LATENESS) {
@@ -299,8 +334,12 @@ impl Core {
             self.send(peer, FromScheduler::Deny { request, why });
             return false;
         }
+        let file = want.file.clone();
         match self.queue.push(submitter, want) {
-            Ok(()) => true,
+            Ok(()) => {
+                self.chronicle.queued(submitter, request, &file, now);
+                true
+            }
             Err(Unqueued::Full) => {
                 let why = "too many requests of this node wait".into();
                 self.send(peer, FromScheduler::Deny { request, why });
@@ -328,7 +367,7 @@ impl Core {
         if lease.submitter != submitter {
             return self.close(peer, format!("returns lease {id}, which it does not hold"));
         }
-        let Some(lease) = self.end(id, false) else {
+        let Some(lease) = self.end(id, Some(outcome)) else {
             return false;
         };
         let node = known(&mut self.nodes, lease.node);
@@ -424,6 +463,8 @@ impl Core {
             },
             since: now,
         });
+        let asked = (submitter, want.request);
+        self.chronicle.started(asked, lease, id, &want.file, now);
         let grant = Grant {
             request: want.request,
             lease,
@@ -431,28 +472,75 @@ impl Core {
             name,
             address,
             valid_ms: LEASE_VALID_MS,
+            term: self.term,
         };
         self.send(peer, FromScheduler::Grant(grant));
     }
 
-    /// Ends a lease. When nobody said that its job has ended, the slot stays taken until its node
-    /// reports it free.
-    fn end(&mut self, id: LeaseId, runs_on: bool) -> Option<Lease> {
+    /// Ends a lease. When nobody said what came of it, the slot stays taken until its node reports
+    /// it free.
+    fn end(&mut self, id: LeaseId, outcome: Option<Outcome>) -> Option<Lease> {
         let lease = self.leases.end(id)?;
+        self.chronicle.ended(id, outcome);
         known(&mut self.nodes, lease.submitter).held -= 1;
         let node = known(&mut self.nodes, lease.node);
         if lease.kept {
             node.kept -= 1;
         } else {
             node.lent -= 1;
-            node.leftover += u32::from(runs_on);
+            node.leftover += u32::from(outcome.is_none());
         }
         Some(lease)
     }
 
     fn deny(&mut self, submitter: NodeId, request: RequestId, why: String) {
         let peer = known(&mut self.nodes, submitter).peer;
+        let ending = Ending::Denied(why.clone());
+        self.chronicle.gone(submitter, request, ending);
         self.send(peer, FromScheduler::Deny { request, why });
+    }
+
+    // Who watches.
+
+    fn watch(&mut self, peer: PeerId, now: Time) -> bool {
+        // A snapshot has in it what the others have still to hear.
+        self.tell_watchers(now);
+        if !self.chronicle.watch(peer, now) {
+            return self.refuse(peer, "there are too many watchers already".into());
+        }
+        let mean = self.mean_speed();
+        let nodes = self.nodes.keys();
+        let nodes = nodes.filter_map(|&id| self.picture(id, mean)).collect();
+        let snapshot = self.chronicle.snapshot(&self.netname, nodes, now);
+        self.send(peer, FromScheduler::Snapshot(snapshot));
+        false
+    }
+
+    fn tell_watchers(&mut self, now: Time) {
+        let mut chronicle = std::mem::take(&mut self.chronicle);
+        let mean = self.mean_speed();
+        for (peer, news) in chronicle.flush(|id| self.picture(id, mean), now) {
+            self.send(peer, news);
+        }
+        self.chronicle = chronicle;
+    }
+
+    fn picture(&self, id: NodeId, mean_speed: f64) -> Option<NodePicture> {
+        let node = self.nodes.get(&id)?;
+        Some(NodePicture {
+            node: id,
+            name: node.name.clone(),
+            address: node.address.to_string(),
+            platform: node.platform.clone(),
+            slots: node.slots,
+            no_remote: node.no_remote.clone(),
+            is_blocked: node.blocked,
+            speed_percent: self.speed_percent(node, mean_speed),
+            local_jobs: node.state.local_jobs,
+            load_milli: node.state.load_milli,
+            memory_mib: node.state.memory_mib,
+            jobs_done: node.jobs_done,
+        })
     }
 
     // Nodes.
@@ -509,19 +597,27 @@ impl Core {
         self.grants_so_far
     }
 
-    /// A picture of the cluster.
-    pub fn status(&self) -> Status {
+    /// The mean of the learned speeds, as the inverse of slowness.
+    fn mean_speed(&self) -> f64 {
         let known: Vec<f64> = self
             .nodes
             .values()
             .filter(|node| self.speeds.knows(&node.name))
             .map(|node| 1.0 / self.speeds.slowness(&node.name))
             .collect();
-        let mean = known.iter().sum::<f64>() / known.len().max(1) as f64;
-        let speed_percent = |node: &Node| match self.speeds.knows(&node.name) {
+        known.iter().sum::<f64>() / known.len().max(1) as f64
+    }
+
+    fn speed_percent(&self, node: &Node, mean: f64) -> u32 {
+        match self.speeds.knows(&node.name) {
             true => (100.0 / self.speeds.slowness(&node.name) / mean).round() as u32,
             false => 0,
-        };
+        }
+    }
+
+    /// A picture of the cluster.
+    pub fn status(&self) -> Status {
+        let mean = self.mean_speed();
         let mut nodes: Vec<NodeStatus> = self
             .nodes
             .values()
@@ -533,7 +629,7 @@ impl Core {
                 running: node.lent + node.kept,
                 local_jobs: node.state.local_jobs,
                 jobs_done: node.jobs_done,
-                speed_percent: speed_percent(node),
+                speed_percent: self.speed_percent(node, mean),
                 no_remote: match node.blocked {
                     true => Some("blocked".to_owned()),
                     false => node.no_remote.clone(),

@@ -55,6 +55,8 @@ impl Story {
             slots,
             no_remote: None,
             toolchains: vec![GCC],
+            state: NodeState::default(),
+            seen: crate::id::Term::default(),
         }
     }
 

@@ -133,7 +133,8 @@ fn sentence(failure: Failure, dead: bool) -> Option<Sentence> {
         | Failure::Memory
         | Failure::Time
         | Failure::Cancelled
-        | Failure::Invalid => None,
+        | Failure::Invalid
+        | Failure::Outdated => None,
     }
 }
 

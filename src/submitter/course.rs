@@ -11,12 +11,16 @@ use crate::message::{Failure, Outcome};
 /// Nodes that a job tries at most.
 const TRIES_MAX: u32 = 3;
 
+/// Changes of the scheduler that a job outlives without coming closer to its end.
+const OUTDATED_MAX: u32 = 5;
+
 /// The way of one job.
 #[derive(Debug, Default)]
 pub struct Course {
     tries: u32,
     except: Vec<NodeId>,
     hard: u32,
+    outdated: u32,
 }
 
 /// What to do after a failure.
@@ -50,6 +54,15 @@ impl Course {
         let sentence = format!("{name}: {failure}");
         match failure {
             Undelivered::Write(_) => return Step::Local("result-not-written", sentence),
+            // The lease came to nothing, not the node.
+            Undelivered::Refused {
+                failure: Failure::Outdated,
+                ..
+            } if self.outdated < OUTDATED_MAX => {
+                self.outdated += 1;
+                self.tries -= 1;
+                return Step::Another;
+            }
             // The file is read anew for the next try; the node is not to blame.
             Undelivered::Changed(_) => {}
             Undelivered::Refused {
@@ -79,6 +92,10 @@ impl Course {
 /// What the scheduler is told of a lease that brought nothing.
 pub fn outcome(failure: &Undelivered) -> Outcome {
     match failure {
+        Undelivered::Refused {
+            failure: Failure::Outdated,
+            ..
+        } => Outcome::Unused,
         Undelivered::Refused { failure, .. } => Outcome::Failed {
             failure: *failure,
             dead: false,
@@ -136,6 +153,22 @@ mod tests {
             matches!(step, Step::Local("compiler-killed", _)),
             "{step:?}"
         );
+    }
+
+    #[test]
+    fn a_change_of_the_scheduler_is_no_try() {
+        let mut course = Course::default();
+        let error = refused(Failure::Outdated);
+        assert_eq!(outcome(&error), Outcome::Unused);
+        for _ in 0..OUTDATED_MAX {
+            course.depart();
+            assert_eq!(course.on_failure(NodeId(1), "w", &error), Step::Another);
+        }
+        assert_eq!((course.tries(), course.except()), (0, &[][..]));
+        // It does not go on for ever.
+        course.depart();
+        let _ = course.on_failure(NodeId(1), "w", &error);
+        assert_eq!(course.except(), [NodeId(1)]);
     }
 
     #[test]

@@ -30,9 +30,11 @@ const TRAVELS: &[&[u8]] = &[
     b"VTE_VERSION",
     b"NO_COLOR",
     b"GCC_EXTRA_DIAGNOSTIC_OUTPUT",
-    // gcc notes its command line in the object when asked to.
-    b"COLLECT_GCC_OPTIONS",
-    b"CCC_OVERRIDE_OPTIONS",
+    // How options are told from files, by the assembler.
+    b"POSIXLY_CORRECT",
+    // What distributions' compilers ask.
+    b"DEB_BUILD_OPTIONS",
+    b"DEB_BUILD_MAINT_OPTIONS",
     b"FORCE_CLANG_DIAGNOSTICS_CRASH",
 ];
 
@@ -67,9 +69,85 @@ pub fn travelling(
     job
 }
 
+/// A directory of `LD_LIBRARY_PATH` in which a library of the compiler's would be found before its own,
+/// and that library. `libraries`: the names of the toolchain's; `exists` asks whether a path, relative
+/// ones to the working directory, is there.
+pub fn overridden<'a>(
+    env: &[(Bytes, Bytes)],
+    libraries: impl Iterator<Item = &'a [u8]> + Clone,
+    exists: &dyn Fn(&[u8]) -> bool,
+) -> Option<Bytes> {
+    let (_, value) = env
+        .iter()
+        .find(|(name, value)| &name[..] == b"LD_LIBRARY_PATH" && !value.is_empty())?;
+    value
+        .split(|&b| matches!(b, b':' | b';'))
+        .find_map(|place| {
+            let place: &[u8] = if place.is_empty() { b"." } else { place };
+            let mut paths = libraries.clone().map(|name| [place, b"/", name].concat());
+            paths.find(|path| exists(path)).map(Bytes)
+        })
+}
+
+/// A library of `LD_PRELOAD` that the dynamic linker may not find. `exists` as for [`overridden`].
+pub fn not_loaded(env: &[(Bytes, Bytes)], exists: &dyn Fn(&[u8]) -> bool) -> Option<Bytes> {
+    const DEFAULTS: [&[u8]; 4] = [b"/lib", b"/usr/lib", b"/lib64", b"/usr/lib64"];
+    let value = |wanted: &[u8]| {
+        let found = env.iter().find(|(name, _)| &name[..] == wanted);
+        found.map(|(_, value)| &value[..]).unwrap_or_default()
+    };
+    let places = value(b"LD_LIBRARY_PATH").split(|&b| matches!(b, b':' | b';'));
+    let places: Vec<&[u8]> = places.filter(|place| !place.is_empty()).collect();
+    let is_there = |library: &[u8]| {
+        let mut places = places.iter().chain(&DEFAULTS);
+        match library.contains(&b'/') {
+            true => exists(library),
+            false => places.any(|place| exists(&[*place, b"/", library].concat())),
+        }
+    };
+    value(b"LD_PRELOAD")
+        .split(|&b| matches!(b, b':' | b' '))
+        .find(|library| !library.is_empty() && !is_there(library))
+        .map(Bytes::from)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_library_before_the_compilers_own_is_found() {
+        let there = |path: &[u8]| matches!(path, b"/b/libm.so.6" | b"./libz.so.1");
+        for (value, expect) in [
+            ("", None),
+            ("/a", None),
+            ("/a:/b", Some("/b/libm.so.6")),
+            ("/a:", Some("./libz.so.1")),
+        ] {
+            let env = [(Bytes::from("LD_LIBRARY_PATH"), Bytes::from(value))];
+            let libraries = [&b"libz.so.1"[..], b"libm.so.6"];
+            let found = overridden(&env, libraries.into_iter(), &there);
+            assert_eq!(found, expect.map(Bytes::from), "{value}");
+        }
+    }
+
+    #[test]
+    fn a_library_that_is_not_there_is_complained_of() {
+        let there = |path: &[u8]| matches!(path, b"/f/libfakeroot.so" | b"/usr/lib/a.so");
+        for (preload, places, expect) in [
+            ("", "", None),
+            ("a.so", "", None),
+            ("/f/libfakeroot.so a.so", "", None),
+            ("libfakeroot.so", "/f:/g", None),
+            ("libfakeroot.so", "/g", Some("libfakeroot.so")),
+            ("a.so:/g/b.so", "", Some("/g/b.so")),
+        ] {
+            let env = [("LD_PRELOAD", preload), ("LD_LIBRARY_PATH", places)]
+                .map(|(name, value)| (Bytes::from(name), Bytes::from(value)));
+            let found = not_loaded(&env, &there);
+            assert_eq!(found, expect.map(Bytes::from), "{preload} {places}");
+        }
+    }
 
     #[test]
     fn secrets_stay_at_home() {

@@ -15,7 +15,7 @@ use smol::lock::Semaphore;
 
 use super::attempt::Delivered;
 use super::extra;
-use super::locale::Locale;
+use super::locale::{Locale, has_errors};
 use super::missing;
 use super::native::{self, Adapted, Processors};
 use super::parcels::Content;
@@ -145,6 +145,12 @@ impl Inputs {
         Ok(())
     }
 
+    /// A file of the job that the command writes to: what it does then depends on the very file.
+    pub fn overwritten(&self) -> Option<&AbsPath> {
+        let mut written = self.standing.iter().map(|standing| &standing.path);
+        written.find(|path| self.entries.iter().any(|named| named.entry.path == **path))
+    }
+
     /// Why this result can't be the compiler's own, if so.
     pub fn distrusts(
         &self,
@@ -167,7 +173,13 @@ impl Inputs {
                 "the compiler has something to say to a terminal",
             ));
         }
-        if locale == Locale::Foreign && printed {
+        let errors = |(_, text): &(u8, Vec<u8>)| has_errors(text);
+        let foreign = match locale {
+            Locale::AsItIs | Locale::Like(_) => false,
+            Locale::ButForErrors(_) => delivered.printed.iter().any(errors),
+            Locale::Foreign => printed,
+        };
+        if foreign {
             let sentence =
                 "the compiler has something to say, in a language that is spoken only here";
             return Some(because("language", sentence));
@@ -272,6 +284,11 @@ pub async fn prepare(
             }
             Err(reason) => declined = Some(reason),
         }
+    }
+    // Text knows nothing of precompiled headers, nor of the warnings about them.
+    let precompiled = args::Cause::PrecompiledHeader.word();
+    if let Some(reason) = declined.take_if(|(word, _)| word == precompiled) {
+        return Err(reason);
     }
     if let Some(native) = &plan.native {
         return Err(native_cpu(native, "only source jobs say what it is"));

@@ -12,9 +12,9 @@ use smol::lock::Semaphore;
 use super::attempt::{self, Contents, Delivered, Prepared, Undelivered};
 use super::choice;
 use super::client::Client;
+use super::compiler::{classify, other_library, shared_place};
 use super::course::{self, Course, Step};
 use super::environment;
-use super::extra;
 use super::inputs::{self, Inputs, Means, Misses, Reason, because};
 use super::locale::{Locale, Locales};
 use super::native::Processors;
@@ -25,11 +25,10 @@ use super::pool::Pool;
 use super::sources::Sources;
 use super::verification::{self, Rota};
 use crate::account;
-use crate::args::{self, Family, Invocation, Plan, Verdict};
+use crate::args::{Family, Plan, Verdict};
 use crate::config::Declined;
 use crate::id::{AbsPath, Bytes, Digest, JobId, RequestId};
 use crate::key::Credentials;
-use crate::masquerade::file_name;
 use crate::message::{
     Answer, Call, CallKind, JobSpec, Mode, Outcome, OwnNode, PROTOCOL, Report, Want,
 };
@@ -171,6 +170,10 @@ impl Submitter {
         };
         if let Some((word, sentence)) = &report.reason {
             log::info!("{} is compiled locally: {word}: {sentence}", report.file);
+            // The scheduler knows of a job under a lease.
+            if lease.is_none() {
+                self.placement.note_local(word, &report.file);
+            }
         }
         let slot = async { Some(self.placement.local_slot().await) }
             .or(async {
@@ -216,10 +219,7 @@ impl Submitter {
             );
         };
         let plan = match classify(call, &cwd) {
-            Verdict::Distribute(mut plan) => {
-                plan.extra_inputs.extend(extra::named(call));
-                plan
-            }
+            Verdict::Distribute(plan) => plan,
             Verdict::Local(reason) => {
                 report.file = reason.subject.clone();
                 return local(report, because(reason.word(), reason.sentence()));
@@ -248,7 +248,10 @@ impl Submitter {
         let mut choices = choice::choices(call, &self.platform)?;
         let (mut chosen, mut located) =
             choice::locate(&self.toolchains, call, &mut choices).await?;
-        let locale = self.locales.of(call).await;
+        if let Some(reason) = other_library(call, cwd, &located.toolchain) {
+            return Err(reason);
+        }
+        let locale = self.locales.of(call, plan.family).await;
         let verified = self.rota.is_due(verification::rate(call));
         let mut course = Course::default();
         let mut inputs: Option<Inputs> = None;
@@ -292,6 +295,10 @@ impl Submitter {
                     inputs.insert(inputs::prepare(call, cwd, plan, compiler, means).await?)
                 }
             };
+            if let Some(place) = prepared.overwritten() {
+                let sentence = format!("{place}: the compile reads what it writes");
+                return Err(because("output-place", sentence));
+            }
             if let Some(place) = shared_place(prepared, toolchain) {
                 let sentence = format!("{place}: the compiler itself is below it");
                 return Err(because("toolchain-place", sentence));
@@ -364,12 +371,13 @@ impl Submitter {
         } = *job;
         let toolchain = &located.toolchain;
         let language = match locale {
-            Locale::Like(value) => Some(value),
+            Locale::Like(value) | Locale::ButForErrors(value) => Some(value),
             Locale::AsItIs | Locale::Foreign => None,
         };
         let spec = JobSpec {
             job: JobId(self.jobs.fetch_add(1, Ordering::Relaxed)),
             lease: lease.grant().lease,
+            term: lease.grant().term,
             tenant: self.tenant,
             toolchain: toolchain.digest,
             program: located.program.clone(),
@@ -442,37 +450,6 @@ impl Contents for JobContents<'_> {
                 .map(|path| Content::File(path.into()))
         })
     }
-}
-
-/// A directory that the command may write to and that holds a part of the toolchain: no worker lets
-/// a job write where its compiler is.
-fn shared_place<'a>(inputs: &'a Inputs, toolchain: &Toolchain) -> Option<&'a AbsPath> {
-    let entries = &toolchain.manifest.entries;
-    inputs
-        .writable
-        .iter()
-        .find(|place| entries.iter().any(|entry| entry.path.is_within(place)))
-}
-
-fn classify(call: &Call, cwd: &AbsPath) -> Verdict {
-    // What `cc` is, is told by where it leads.
-    let mut program = Bytes::from(file_name(&call.compiler));
-    if matches!(&program[..], b"cc" | b"c++") {
-        let real = std::fs::canonicalize(call.compiler.as_path()).ok();
-        program = real
-            .and_then(|path| path.file_name().map(|name| Bytes::from(name.to_owned())))
-            .unwrap_or(program);
-    }
-    let invocation = Invocation {
-        program: &program,
-        argv: &call.argv,
-        cwd,
-        env: &call.env,
-    };
-    args::classify(&invocation, &mut |path| {
-        let path = std::path::Path::new(call.cwd.as_os_str()).join(Bytes::from(path).as_path());
-        inputs::read_bounded(&path).ok()
-    })
 }
 
 pub(super) fn want(call: &Call, plan: &Plan, toolchain: &Toolchain, course: &Course) -> Want {

@@ -2,15 +2,19 @@
 //!
 //! A sandbox holds no locales but the two that the C library has built in, `C` and `C.UTF-8`. For
 //! American English they say the same words, in the same characters, as long as one knows which
-//! characters this machine would use; that is asked once. For every other language a job travels
-//! too, but what its compiler printed can't be trusted to be what it would have said here.
+//! characters this machine would use; that is asked once. clang has no other language, and gcc speaks
+//! one only where its catalogs are installed, which they seldom are. Where they are, a job travels
+//! too, but what its compiler printed can't be trusted to be what it would have said here. Catalogs
+//! don't travel: a warning in German is not worth a toolchain per language.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Mutex;
 
 use smol::process::Command;
 
+use crate::args::Family;
 use crate::id::Bytes;
 use crate::message::Call;
 
@@ -24,6 +28,8 @@ pub enum Locale {
     AsItIs,
     /// With this value for `LC_ALL`.
     Like(&'static str),
+    /// The same, but for what the C library says of errors: that is in another language here.
+    ButForErrors(&'static str),
     /// It can't be had elsewhere.
     Foreign,
 }
@@ -35,34 +41,138 @@ pub struct Locales {
 }
 
 impl Locales {
-    /// The locale of a call.
-    pub async fn of(&self, call: &Call) -> Locale {
+    /// The locale of a call of a compiler of this family.
+    pub async fn of(&self, call: &Call, family: Family) -> Locale {
+        if family == Family::Clang {
+            // It never asks.
+            return Locale::AsItIs;
+        }
         let characters = effective(call, "LC_CTYPE");
         let messages = effective(call, "LC_MESSAGES");
         let language = call.variable("LANGUAGE").filter(|value| !value.is_empty());
         if is_built_in(&characters) && is_built_in(&messages) {
             return Locale::AsItIs;
         }
-        let is_american = |value: &[u8]| is_built_in(value) || value.starts_with(b"en_US");
-        if language.is_some() || !is_american(&characters) || !is_american(&messages) {
-            return Locale::Foreign;
+        // A language of its own counts only beside a locale.
+        let languages = match language {
+            Some(languages) if !is_built_in(&messages) => languages.clone(),
+            _ => messages,
+        };
+        let directories = catalog_directories(call.compiler.as_path());
+        match spoken(&languages, &directories) {
+            Speech::English => self.like(&characters).await,
+            Speech::Errors => match self.like(&characters).await {
+                Locale::Like(value) => Locale::ButForErrors(value),
+                other => other,
+            },
+            Speech::Foreign => Locale::Foreign,
         }
+    }
+
+    /// English in the characters of a locale.
+    async fn like(&self, characters: &Bytes) -> Locale {
         if let Some(known) = self
             .known
             .lock()
             .expect("no panic under this lock")
-            .get(&characters)
+            .get(characters)
         {
             return *known;
         }
-        let locale = ask(&characters).await;
+        let locale = ask(characters).await;
         let mut known = self.known.lock().expect("no panic under this lock");
         if known.len() >= KNOWN_MAX {
             known.clear();
         }
-        known.insert(characters, locale);
+        known.insert(characters.clone(), locale);
         locale
     }
+}
+
+/// What the programs of a toolchain say in a language of this machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Speech {
+    /// English words alone.
+    English,
+    /// English, but for the C library's words for errors.
+    Errors,
+    /// Other words.
+    Foreign,
+}
+
+/// What is said in the first of `languages` (separated by colons) that is known: a catalog in one of
+/// the directories makes a difference.
+fn spoken(languages: &[u8], directories: &[PathBuf]) -> Speech {
+    const OF_COMPILERS: [&str; 6] = ["gcc", "cpplib", "gas", "bfd", "binutils", "opcodes"];
+    let mut speech = Speech::English;
+    for language in languages.split(|&b| b == b':') {
+        // `de_AT.UTF-8@euro` is looked for as `de_AT` and as `de` too.
+        let end = |at: &[u8]| language.iter().position(|b| at.contains(b));
+        let lengths = [end(b"@"), end(b".@"), end(b"_.@"), Some(language.len())];
+        for length in lengths.into_iter().flatten() {
+            let name = Bytes::from(&language[..length]);
+            // `en_US` has no catalogs worth the name: the originals are written in it.
+            if name.is_empty() || is_built_in(&name) || &name[..] == b"en_US" {
+                continue;
+            }
+            for directory in directories {
+                let place = directory.join(name.as_path()).join("LC_MESSAGES");
+                let Ok(catalogs) = std::fs::read_dir(place) else {
+                    continue;
+                };
+                for catalog in catalogs.flatten() {
+                    let file = catalog.file_name();
+                    let file = file.to_string_lossy();
+                    if OF_COMPILERS.iter().any(|one| file.starts_with(one)) {
+                        return Speech::Foreign;
+                    }
+                    if file == "libc.mo" {
+                        speech = Speech::Errors;
+                    }
+                }
+            }
+        }
+    }
+    speech
+}
+
+/// Where catalogs may lie: in the places of distributions, and beside a compiler of its own.
+fn catalog_directories(compiler: &Path) -> Vec<PathBuf> {
+    let mut directories: Vec<PathBuf> = ["/usr/share/locale", "/usr/share/locale-langpack"]
+        .map(PathBuf::from)
+        .into();
+    let real = std::fs::canonicalize(compiler).unwrap_or_default();
+    for path in [compiler, &real] {
+        let prefix = path.parent().and_then(Path::parent);
+        directories.extend(prefix.map(|prefix| prefix.join("share/locale")));
+    }
+    directories
+}
+
+/// Whether a text has words of the C library for an error.
+pub fn has_errors(text: &[u8]) -> bool {
+    use nix::errno::Errno;
+    const ERRORS: [Errno; 16] = [
+        Errno::ENOENT,
+        Errno::EACCES,
+        Errno::EPERM,
+        Errno::ENOTDIR,
+        Errno::EISDIR,
+        Errno::EIO,
+        Errno::ENOSPC,
+        Errno::EDQUOT,
+        Errno::EFBIG,
+        Errno::EMFILE,
+        Errno::ENAMETOOLONG,
+        Errno::ELOOP,
+        Errno::EROFS,
+        Errno::EINVAL,
+        Errno::ENOMEM,
+        Errno::EEXIST,
+    ];
+    ERRORS
+        .iter()
+        .any(|error| memchr::memmem::find(text, error.desc().as_bytes()).is_some())
 }
 
 /// The value that counts for a category. Empty is the same as `C`.
@@ -120,26 +230,54 @@ mod tests {
             terminal: None,
             niceness: 0,
         };
-        smol::block_on(Locales::default().of(&call))
+        smol::block_on(Locales::default().of(&call, Family::Gcc))
     }
 
     #[test]
-    fn what_is_built_in_travels_as_it_is_and_other_languages_do_not() {
+    fn what_is_built_in_travels_as_it_is() {
         assert_eq!(of(&[]), Locale::AsItIs);
         assert_eq!(
             of(&[("LANG", "de_DE.UTF-8"), ("LC_ALL", "C")]),
             Locale::AsItIs
         );
         assert_eq!(of(&[("LANG", "C.UTF-8")]), Locale::AsItIs);
-        assert_eq!(of(&[("LANG", "de_DE.UTF-8")]), Locale::Foreign);
-        assert_eq!(
-            of(&[("LANG", "en_US.UTF-8"), ("LC_MESSAGES", "fr_FR")]),
-            Locale::Foreign
-        );
-        assert_eq!(
-            of(&[("LANG", "en_US.UTF-8"), ("LANGUAGE", "de")]),
-            Locale::Foreign
-        );
+    }
+
+    #[test]
+    fn a_language_is_spoken_where_its_catalogs_are() {
+        let place = tempfile::tempdir().unwrap();
+        let write = |name: &str| {
+            let path = place.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, "").unwrap();
+        };
+        write("de/LC_MESSAGES/gcc-12.mo");
+        write("fr/LC_MESSAGES/libc.mo");
+        write("fr/LC_MESSAGES/make.mo");
+        write("pt_BR/LC_MESSAGES/cpplib.mo");
+        write("ja@x/LC_MESSAGES/gas.mo");
+        for (languages, expect) in [
+            ("de_DE.UTF-8", Speech::Foreign),
+            ("de", Speech::Foreign),
+            ("fr_FR@euro", Speech::Errors),
+            ("fr:de", Speech::Foreign),
+            ("pt_BR.UTF-8", Speech::Foreign),
+            ("pt_PT", Speech::English),
+            ("ja@x", Speech::Foreign),
+            ("it_IT.UTF-8", Speech::English),
+            ("en_US.UTF-8", Speech::English),
+            ("C", Speech::English),
+            ("", Speech::English),
+        ] {
+            let found = spoken(languages.as_bytes(), &[place.path().to_owned()]);
+            assert_eq!(found, expect, "{languages}");
+        }
+    }
+
+    #[test]
+    fn words_of_the_c_library_are_recognised() {
+        assert!(has_errors(b"cc1: warning: x: No such file or directory"));
+        assert!(!has_errors(b"a.c:1: warning: unused variable"));
     }
 
     #[test]

@@ -6,8 +6,10 @@
 pub mod attempt;
 pub mod choice;
 pub mod client;
+pub mod compiler;
 pub mod course;
 pub mod environment;
+pub mod explain;
 pub mod extra;
 pub mod inputs;
 pub mod job;

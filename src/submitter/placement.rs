@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 
 use smol::channel::{self, Receiver, Sender};
 
-use crate::id::RequestId;
+use crate::id::{Bytes, RequestId};
 use crate::message::{FromNode, Grant, Outcome, ToNode, Want};
 
 /// The submitter's line to its node.
@@ -82,6 +82,14 @@ impl Placement {
             placement: self.clone(),
             request: held.then_some(request),
         }
+    }
+
+    /// Tells the node that a job runs here without a lease, and why.
+    pub fn note_local(&self, reason: &str, file: &Bytes) {
+        self.tell(ToNode::Local {
+            reason: reason.to_owned(),
+            file: file.clone(),
+        });
     }
 
     fn pending(self: &Arc<Self>, ask: impl FnOnce(RequestId) -> ToNode) -> Pending {
@@ -227,6 +235,7 @@ mod tests {
             name,
             address,
             valid_ms: 1000,
+            term: crate::id::Term::default(),
         };
         FromNode::Grant { grant, own: false }
     }

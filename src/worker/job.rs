@@ -18,7 +18,7 @@ use super::tree::{TreeError, WrittenKind};
 use crate::account::{self, Phase};
 use crate::compress;
 use crate::dictionary::Decoder;
-use crate::id::{AbsPath, Digest};
+use crate::id::{AbsPath, Digest, Term};
 use crate::message::{
     CHUNK_BYTES_MAX, Entry, EntryKind, Failure, FromWorker, JobSpec, Terminal, ToWorker, Usage,
 };
@@ -39,6 +39,9 @@ pub type Promise<'a, T> = Pin<Box<dyn Future<Output = Option<T>> + Send + 'a>>;
 pub trait Admission: Send + Sync {
     /// Room for a job beside those that run and those that wait; none at once where there is none.
     fn room(&self) -> Promise<'_, Box<dyn Room>>;
+
+    /// Whether a lease of this term is worth nothing any more.
+    fn is_outdated(&self, term: Term) -> bool;
 
     /// These toolchains are in the store now, and these no longer.
     fn toolchains(&self, added: Vec<Digest>, removed: Vec<Digest>);
@@ -109,6 +112,13 @@ pub async fn run(
         .tenancies
         .as_ref()
         .map_err(|why| Failed::new(Failure::NoRemote, why.clone()))?;
+    if worker.admission.is_outdated(spec.term) {
+        let why = format!(
+            "another scheduler has followed on that of term {}",
+            spec.term
+        );
+        return Err(Failed::new(Failure::Outdated, why));
+    }
     let busy = |what| move || Failed::new(Failure::Busy, what);
     let room = conversation
         .unless_cancelled(worker.admission.room())

@@ -83,6 +83,8 @@ pub struct Case {
     pub prepare: Vec<String>,
     /// What is run, in order.
     pub commands: Vec<Step>,
+    /// Whether it is not run without a daemon, because nothing in it could show.
+    pub cluster_only: bool,
     /// Its files, in order.
     pub files: Vec<(PathBuf, Content)>,
 }
@@ -105,6 +107,8 @@ pub struct Step {
     pub only: Option<Family>,
     /// Shell.
     pub line: String,
+    /// Whether it is not known if the plain compiler succeeds.
+    pub may_fail: bool,
     /// What is expected, and of which compiler when not of both.
     expectations: Vec<(Option<Family>, Expectation)>,
 }
@@ -126,6 +130,8 @@ pub enum Expected {
     Local(String),
     /// Wherever.
     Anywhere,
+    /// By a worker, from the sources, or here, with one of these words for a reason.
+    RemoteUnless(&'static [&'static str]),
 }
 
 /// What a file is at the start.
@@ -144,13 +150,13 @@ pub enum Content {
 }
 
 impl Step {
-    /// A command that is to succeed, with its calls in these places.
-    pub fn new(line: String, places: Vec<Expected>) -> Self {
-        let places = places.into_iter().map(Expectation::Place);
+    /// A command that may fail, with one call in this place.
+    pub fn trying(line: String, place: Expected) -> Self {
         Self {
             only: None,
             line,
-            expectations: places.map(|place| (None, place)).collect(),
+            may_fail: true,
+            expectations: vec![(None, Expectation::Place(place))],
         }
     }
 
@@ -200,6 +206,7 @@ impl Case {
                 case.commands.push(Step {
                     only,
                     line: command,
+                    may_fail: false,
                     expectations: Vec::new(),
                 });
             } else if !line.is_empty() && !line.starts_with('#') {

@@ -15,6 +15,9 @@
 
 mod case;
 mod cluster;
+mod compare;
+mod corpus;
+mod ground;
 mod harness;
 mod known;
 mod mask;
@@ -22,8 +25,6 @@ mod own;
 mod place;
 mod run;
 mod snapshot;
-#[path = "../support/mod.rs"]
-mod support;
 mod torture;
 mod trial;
 mod user;
@@ -32,13 +33,13 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use corpus::Corpus;
 use harness::Trial;
-use trial::Corpus;
 
 fn main() -> ExitCode {
     let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/differential");
     let corpus = Arc::new(Corpus::open(&here));
-    let mut trials: Vec<Trial> = own::trials(&here);
+    let mut trials: Vec<Trial> = own::trials(&corpus, &here);
     trials.extend(trial::trials(&corpus, &here));
     trials.extend(torture::trials(&corpus));
     harness::run(trials, || corpus.begin())

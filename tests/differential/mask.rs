@@ -66,16 +66,22 @@ fn numbers(bytes: &[u8]) -> Vec<u8> {
     masked
 }
 
-/// An address in the compiler's memory.
+/// Every address in the compiler's memory: a hexadecimal number that is long.
 fn addresses(bytes: &[u8]) -> Vec<u8> {
-    const START: &[u8] = b"0x7f";
+    const START: &[u8] = b"0x";
+    const DIGITS_MIN: usize = 10;
     let mut masked = Vec::new();
     let mut rest = bytes;
     while let Some(at) = find(rest, START) {
         let (before, address) = rest.split_at(at + START.len());
         masked.extend_from_slice(before);
-        let digits = address.iter().take_while(|b| b.is_ascii_hexdigit()).count();
-        rest = &address[digits..];
+        let digits = address.iter().take_while(|b| b.is_ascii_hexdigit());
+        let digits = digits.count();
+        rest = address;
+        if digits >= DIGITS_MIN {
+            masked.push(b'?');
+            rest = &rest[digits..];
+        }
     }
     masked.extend_from_slice(rest);
     masked

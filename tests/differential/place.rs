@@ -23,12 +23,11 @@ impl Ran {
             Expected::Preprocessed => self.word == "preprocessed" && self.tries == 1,
             Expected::Local(reason) => self.word == format!("local {reason}"),
             Expected::Anywhere => true,
+            Expected::RemoteUnless(words) => {
+                let local = self.word.strip_prefix("local ");
+                self.is(&Expected::Remote) || local.is_some_and(|word| words.contains(&word))
+            }
         }
-    }
-
-    /// Whether a worker compiled it.
-    pub fn is_remote(&self) -> bool {
-        !self.word.starts_with("local")
     }
 
     /// For people.

@@ -1,0 +1,630 @@
+//! What happens in the cluster, put into words for those who watch.
+//!
+//! The state machine says here what it has done with a job or a node, and here it is numbered,
+//! counted, kept for a snapshot, and told to the watchers a few times a second. Nothing here changes a
+//! placement, and without watchers nothing is collected but counts and the jobs of the moment, which
+//! are bounded by the queue and the leases.
+//!
+//! Knows no socket: [`super::server`] leaves out news for a watcher that reads too slowly, counts
+//! them, and the watcher asks for a new snapshot.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use crate::id::{Bytes, LeaseId, NodeId, RequestId, Time};
+use crate::message::{FromScheduler, Outcome};
+use crate::news::{
+    Ending, JobNumber, JobPicture, LocalJobs, NEWS_MAX, News, NodePicture, OTHER_REASONS,
+    REASONS_MAX, SNAPSHOT_JOBS_MAX, Snapshot, Totals, file_end,
+};
+use crate::scheduler::state::PeerId;
+
+/// Watchers, at most; the next is refused.
+pub const WATCHERS_MAX: usize = 32;
+/// News wait this long for more, so that a message carries many.
+const NEWS_EVERY: Duration = Duration::from_millis(50);
+/// A watcher hears something at least this often, if only that there are no news.
+pub const HEARTBEAT: Duration = Duration::from_millis(1000);
+/// Between two words on nodes whose load has changed.
+const LOADS_EVERY: Duration = Duration::from_millis(1000);
+
+/// The jobs of the moment, the counts, and the news that have not been told yet.
+#[derive(Debug, Default)]
+pub struct Chronicle {
+    watchers: BTreeSet<PeerId>,
+    waiting: BTreeMap<(NodeId, RequestId), Job>,
+    running: BTreeMap<LeaseId, Job>,
+    jobs_so_far: u64,
+    totals: Totals,
+    local: BTreeMap<String, u64>,
+    untold: Vec<News>,
+    /// Requests since the last message: most are granted at once, and then nobody need know that
+    /// they waited.
+    fresh: Vec<(NodeId, RequestId)>,
+    came: BTreeSet<NodeId>,
+    changed: BTreeSet<NodeId>,
+    told: BTreeMap<NodeId, NodePicture>,
+    told_at: Time,
+    loads_at: Time,
+}
+
+#[derive(Clone, Debug)]
+struct Job {
+    number: JobNumber,
+    submitter: NodeId,
+    worker: Option<NodeId>,
+    file: Bytes,
+    since: Time,
+    is_told: bool,
+}
+
+impl Chronicle {
+    // What happens to nodes.
+
+    /// A node logged in, or was blocked or unblocked: watchers hear of it soon.
+    pub fn came(&mut self, node: NodeId) {
+        if self.is_watched() {
+            self.came.insert(node);
+        }
+    }
+
+    /// Something about a node changed that watchers need not know at once.
+    pub fn changed(&mut self, node: NodeId) {
+        if self.is_watched() {
+            self.changed.insert(node);
+        }
+    }
+
+    /// A node left. Its jobs end with it.
+    pub fn left(&mut self, node: NodeId) {
+        let all = (node, RequestId(0))..=(node, RequestId(u64::MAX));
+        let waited: Vec<_> = self.waiting.range(all).map(|(&key, _)| key).collect();
+        for (node, request) in waited {
+            self.gone(node, request, Ending::Lost);
+        }
+        self.came.remove(&node);
+        self.changed.remove(&node);
+        self.told.remove(&node);
+        self.tell(News::Left { node });
+    }
+
+    // What happens to jobs.
+
+    /// A submitter wants a slot.
+    pub fn queued(&mut self, submitter: NodeId, request: RequestId, file: &[u8], now: Time) {
+        let job = Job {
+            number: self.number(),
+            submitter,
+            worker: None,
+            file: file_end(file),
+            since: now,
+            is_told: false,
+        };
+        self.waiting.insert((submitter, request), job);
+        if self.is_watched() {
+            self.fresh.push((submitter, request));
+        }
+    }
+
+    /// The request of a submitter got a slot of `worker`.
+    pub fn started(
+        &mut self,
+        (submitter, request): (NodeId, RequestId),
+        lease: LeaseId,
+        worker: NodeId,
+        file: &[u8],
+        now: Time,
+    ) {
+        let job = match self.waiting.remove(&(submitter, request)) {
+            Some(waited) => Job {
+                worker: Some(worker),
+                since: now,
+                ..waited
+            },
+            None => Job {
+                number: self.number(),
+                submitter,
+                worker: Some(worker),
+                file: file_end(file),
+                since: now,
+                is_told: false,
+            },
+        };
+        if self.is_watched() {
+            self.untold.push(News::Started {
+                job: job.number,
+                submitter,
+                worker,
+                file: job.file.clone(),
+            });
+        }
+        self.running.insert(lease, job);
+    }
+
+    /// A request ends without a slot.
+    pub fn gone(&mut self, submitter: NodeId, request: RequestId, ending: Ending) {
+        let Some(job) = self.waiting.remove(&(submitter, request)) else {
+            return;
+        };
+        match &ending {
+            Ending::Denied(_) if !job.is_told && self.is_watched() => {
+                // Who is watching wants to know why it is local, though it never waited.
+                self.untold.push(queued(&job));
+                self.untold.push(News::Ended {
+                    job: job.number,
+                    ending,
+                });
+            }
+            _ if job.is_told => self.tell(News::Ended {
+                job: job.number,
+                ending,
+            }),
+            _ => {}
+        }
+    }
+
+    /// A lease ends: its submitter says what came of it, or nobody does.
+    pub fn ended(&mut self, lease: LeaseId, outcome: Option<Outcome>) {
+        let Some(job) = self.running.remove(&lease) else {
+            return;
+        };
+        let is_own = job.worker == Some(job.submitter);
+        let ending = match outcome {
+            None => Ending::Lost,
+            Some(Outcome::Unused) if is_own => Ending::Own,
+            Some(Outcome::Unused) => Ending::Unused,
+            Some(Outcome::Failed { failure, dead }) => Ending::Failed { failure, dead },
+            Some(Outcome::Done {
+                usage,
+                output_bytes,
+            }) => Ending::Done {
+                usage,
+                output_bytes,
+            },
+        };
+        self.count(&ending, is_own);
+        self.changed(job.worker.unwrap_or(job.submitter));
+        self.tell(News::Ended {
+            job: job.number,
+            ending,
+        });
+    }
+
+    /// Jobs of a node ran there without asking.
+    pub fn local(&mut self, node: NodeId, jobs: Vec<LocalJobs>) {
+        for LocalJobs { reason, jobs, file } in jobs {
+            let is_new = !self.local.contains_key(&reason);
+            let counted = match is_new && self.local.len() >= REASONS_MAX {
+                true => OTHER_REASONS.to_owned(),
+                false => reason.clone(),
+            };
+            let count = self.local.entry(counted).or_default();
+            *count = count.saturating_add(jobs.into());
+            self.tell(News::Local {
+                node,
+                reason,
+                jobs,
+                file: file_end(&file),
+            });
+        }
+    }
+
+    // Who watches.
+
+    /// Somebody watches from now on, or wants a new snapshot; false when there are too many already.
+    pub fn watch(&mut self, peer: PeerId, now: Time) -> bool {
+        if !self.watchers.contains(&peer) && self.watchers.len() >= WATCHERS_MAX {
+            return false;
+        }
+        if !self.is_watched() {
+            self.told_at = now;
+            self.loads_at = now;
+        }
+        self.watchers.insert(peer);
+        true
+    }
+
+    /// Whether this peer watches.
+    pub fn is_watcher(&self, peer: PeerId) -> bool {
+        self.watchers.contains(&peer)
+    }
+
+    /// A watcher went.
+    pub fn unwatch(&mut self, peer: PeerId) {
+        if self.watchers.remove(&peer) && !self.is_watched() {
+            self.untold.clear();
+            self.fresh.clear();
+            self.came.clear();
+            self.changed.clear();
+            self.told.clear();
+            for job in self.waiting.values_mut() {
+                job.is_told = false;
+            }
+        }
+    }
+
+    /// The cluster at this moment. What has not been told yet is in it, so [`Self::flush`] goes first.
+    pub fn snapshot(&mut self, netname: &str, nodes: Vec<NodePicture>, now: Time) -> Snapshot {
+        for job in self.waiting.values_mut() {
+            job.is_told = true;
+        }
+        for node in &nodes {
+            self.told.insert(node.node, node.clone());
+        }
+        let mut jobs: Vec<&Job> = self.running.values().chain(self.waiting.values()).collect();
+        jobs.sort_by_key(|job| job.number);
+        let jobs_omitted = jobs.len().saturating_sub(SNAPSHOT_JOBS_MAX) as u32;
+        let picture = |job: &Job| JobPicture {
+            job: job.number,
+            submitter: job.submitter,
+            worker: job.worker,
+            file: job.file.clone(),
+            age_ms: now.since(job.since).as_millis() as u64,
+        };
+        let jobs = jobs.into_iter().take(SNAPSHOT_JOBS_MAX).map(picture);
+        Snapshot {
+            netname: netname.to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            uptime_s: now.since(Time(0)).as_secs(),
+            nodes,
+            jobs: jobs.collect(),
+            jobs_omitted,
+            totals: self.totals(),
+        }
+    }
+
+    /// What has been done so far.
+    pub fn totals(&self) -> Totals {
+        let local = self.local.iter();
+        Totals {
+            local: local.map(|(word, &count)| (word.clone(), count)).collect(),
+            ..self.totals.clone()
+        }
+    }
+
+    /// When [`Self::flush`] is due, if anybody watches.
+    pub fn next_wake(&self) -> Option<Time> {
+        if !self.is_watched() {
+            return None;
+        }
+        let mut due = self.told_at.after(HEARTBEAT);
+        if !(self.untold.is_empty() && self.fresh.is_empty() && self.came.is_empty()) {
+            due = due.min(self.told_at.after(NEWS_EVERY));
+        }
+        if !self.changed.is_empty() {
+            due = due.min(self.loads_at.after(LOADS_EVERY));
+        }
+        Some(due)
+    }
+
+    /// Whether there is enough to tell, or it is time for it.
+    pub fn is_due(&self, now: Time) -> bool {
+        self.untold.len() + self.fresh.len() >= NEWS_MAX / 2
+            || self.next_wake().is_some_and(|due| due <= now)
+    }
+
+    /// What is to be told to every watcher now; `picture` shows a node as it is.
+    pub fn flush(
+        &mut self,
+        picture: impl Fn(NodeId) -> Option<NodePicture>,
+        now: Time,
+    ) -> Vec<(PeerId, FromScheduler)> {
+        if !self.is_watched() {
+            return Vec::new();
+        }
+        self.told_at = now;
+        let mut nodes = std::mem::take(&mut self.came);
+        if now.since(self.loads_at) >= LOADS_EVERY {
+            self.loads_at = now;
+            nodes.append(&mut self.changed);
+        }
+        // Nodes go first: jobs name them.
+        let mut news = Vec::new();
+        for picture in nodes.into_iter().filter_map(picture) {
+            if self.told.get(&picture.node) != Some(&picture) {
+                self.told.insert(picture.node, picture.clone());
+                news.push(News::Node(picture));
+            }
+        }
+        news.append(&mut self.untold);
+        for key in std::mem::take(&mut self.fresh) {
+            if let Some(job) = self.waiting.get_mut(&key)
+                && !std::mem::replace(&mut job.is_told, true)
+            {
+                news.push(queued(job));
+            }
+        }
+        let messages = match news.is_empty() {
+            true => vec![Vec::new()],
+            false => news.chunks(NEWS_MAX).map(<[News]>::to_vec).collect(),
+        };
+        let tell = |&watcher: &PeerId| {
+            let messages = messages.iter();
+            messages.map(move |news| {
+                let (news, skipped) = (news.clone(), 0);
+                (watcher, FromScheduler::News { skipped, news })
+            })
+        };
+        self.watchers.iter().flat_map(tell).collect()
+    }
+
+    fn is_watched(&self) -> bool {
+        !self.watchers.is_empty()
+    }
+
+    fn tell(&mut self, news: News) {
+        if self.is_watched() {
+            self.untold.push(news);
+        }
+    }
+
+    fn number(&mut self) -> JobNumber {
+        self.jobs_so_far += 1;
+        JobNumber(self.jobs_so_far)
+    }
+
+    fn count(&mut self, ending: &Ending, is_own: bool) {
+        let totals = &mut self.totals;
+        match ending {
+            Ending::Own => totals.own += 1,
+            Ending::Done { .. } if is_own => totals.own += 1,
+            Ending::Done {
+                usage,
+                output_bytes,
+            } => {
+                totals.remote += 1;
+                totals.remote_cpu_us = totals.remote_cpu_us.saturating_add(usage.cpu_us);
+                totals.output_bytes = totals.output_bytes.saturating_add(*output_bytes);
+            }
+            Ending::Failed { .. } => totals.failed += 1,
+            Ending::Unused | Ending::Lost | Ending::Withdrawn | Ending::Denied(_) => {}
+        }
+    }
+}
+
+fn queued(job: &Job) -> News {
+    News::Queued {
+        job: job.number,
+        submitter: job.submitter,
+        file: job.file.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::Usage;
+
+    const SUBMITTER: NodeId = NodeId(1);
+    const WORKER: NodeId = NodeId(2);
+    const WATCHER: PeerId = PeerId(7);
+
+    fn picture(node: NodeId) -> Option<NodePicture> {
+        Some(NodePicture {
+            node,
+            name: format!("node-{node}"),
+            address: "10.0.0.1:10245".into(),
+            platform: "x86_64".into(),
+            slots: 4,
+            no_remote: None,
+            is_blocked: false,
+            speed_percent: 0,
+            local_jobs: 0,
+            load_milli: 0,
+            memory_mib: 0,
+            jobs_done: 0,
+        })
+    }
+
+    fn at(ms: u64) -> Time {
+        Time(ms * 1000)
+    }
+
+    fn watched() -> Chronicle {
+        let mut chronicle = Chronicle::default();
+        assert!(chronicle.watch(WATCHER, at(0)));
+        let nodes = [SUBMITTER, WORKER]
+            .into_iter()
+            .filter_map(picture)
+            .collect();
+        chronicle.snapshot("TEST", nodes, at(0));
+        chronicle
+    }
+
+    fn told(chronicle: &mut Chronicle, now: Time) -> Vec<News> {
+        let messages = chronicle.flush(picture, now).into_iter();
+        messages
+            .flat_map(|(_, message)| match message {
+                FromScheduler::News { news, .. } => news,
+                other => panic!("{other:?}"),
+            })
+            .collect()
+    }
+
+    fn done() -> Outcome {
+        Outcome::Done {
+            usage: Usage {
+                cpu_us: 5,
+                ..Usage::default()
+            },
+            output_bytes: 6,
+        }
+    }
+
+    #[test]
+    fn a_job_that_waits_is_told_queued_once_and_one_that_does_not_is_not() {
+        let mut chronicle = watched();
+        let (first, second) = (RequestId(1), RequestId(2));
+        chronicle.queued(SUBMITTER, first, b"a.c", at(1));
+        chronicle.queued(SUBMITTER, second, b"b.c", at(1));
+        chronicle.started((SUBMITTER, first), LeaseId(5), WORKER, b"a.c", at(2));
+        let news = told(&mut chronicle, at(50));
+        let (started, queued) = (JobNumber(1), JobNumber(2));
+        assert_eq!(
+            news,
+            [
+                News::Started {
+                    job: started,
+                    submitter: SUBMITTER,
+                    worker: WORKER,
+                    file: "a.c".into(),
+                },
+                News::Queued {
+                    job: queued,
+                    submitter: SUBMITTER,
+                    file: "b.c".into(),
+                },
+            ]
+        );
+        chronicle.gone(SUBMITTER, second, Ending::Withdrawn);
+        chronicle.ended(LeaseId(5), None);
+        let ended = |job, ending| News::Ended { job, ending };
+        assert_eq!(
+            told(&mut chronicle, at(100)),
+            [
+                ended(queued, Ending::Withdrawn),
+                ended(started, Ending::Lost)
+            ]
+        );
+        assert_eq!(told(&mut chronicle, at(150)), []);
+    }
+
+    #[test]
+    fn what_was_withdrawn_before_it_was_told_is_never_told_and_a_denial_is() {
+        let mut chronicle = watched();
+        chronicle.queued(SUBMITTER, RequestId(1), b"a.c", at(1));
+        chronicle.gone(SUBMITTER, RequestId(1), Ending::Withdrawn);
+        assert_eq!(told(&mut chronicle, at(50)), []);
+        chronicle.queued(SUBMITTER, RequestId(2), b"a.c", at(60));
+        chronicle.gone(SUBMITTER, RequestId(2), Ending::Denied("none".into()));
+        let news = told(&mut chronicle, at(100));
+        assert!(matches!(
+            &news[..],
+            [
+                News::Queued { .. },
+                News::Ended {
+                    ending: Ending::Denied(_),
+                    ..
+                }
+            ]
+        ));
+    }
+
+    #[test]
+    fn a_snapshot_and_the_news_after_it_make_the_next_snapshot() {
+        let mut chronicle = watched();
+        let mut known: BTreeMap<JobNumber, Option<NodeId>> = BTreeMap::new();
+        // Requests in a pattern that waits, starts, ends and withdraws in all orders.
+        for step in 0..400_u64 {
+            let now = at(step * 10);
+            let request = RequestId(step);
+            chronicle.queued(SUBMITTER, request, b"a.c", now);
+            let earlier = RequestId((step * 7) % (step + 1));
+            match step % 4 {
+                0 => chronicle.gone(SUBMITTER, earlier, Ending::Withdrawn),
+                1 | 2 => {
+                    let asked = (SUBMITTER, earlier);
+                    if chronicle.waiting.contains_key(&asked) {
+                        chronicle.started(asked, LeaseId(step), WORKER, b"a.c", now);
+                    }
+                }
+                _ => chronicle.ended(LeaseId(step / 2), Some(done())),
+            }
+            if !chronicle.is_due(now) {
+                continue;
+            }
+            for news in told(&mut chronicle, now) {
+                match news {
+                    News::Queued { job, .. } => {
+                        assert_eq!(known.insert(job, None), None);
+                    }
+                    News::Started { job, worker, .. } => {
+                        known.insert(job, Some(worker));
+                    }
+                    News::Ended { job, .. } => assert!(known.remove(&job).is_some()),
+                    News::Node(_) | News::Left { .. } | News::Local { .. } => {}
+                }
+            }
+            let jobs = chronicle.snapshot("TEST", vec![], now).jobs;
+            let jobs: BTreeMap<_, _> = jobs.iter().map(|job| (job.job, job.worker)).collect();
+            assert_eq!(jobs, known, "step {step}");
+        }
+        assert!(!known.is_empty());
+    }
+
+    #[test]
+    fn totals_tell_remote_from_own_and_count_reasons_within_a_bound() {
+        let mut chronicle = Chronicle::default();
+        for (lease, worker, outcome) in [
+            (1, WORKER, done()),
+            (2, SUBMITTER, done()),
+            (3, SUBMITTER, Outcome::Unused),
+            (4, WORKER, Outcome::Unused),
+        ] {
+            let asked = (SUBMITTER, RequestId(lease));
+            chronicle.started(asked, LeaseId(lease), worker, b"a.c", at(0));
+            chronicle.ended(LeaseId(lease), Some(outcome));
+        }
+        for number in 0..100 {
+            let reason = format!("reason-{number}");
+            let jobs = LocalJobs {
+                reason,
+                jobs: 1,
+                file: Bytes::default(),
+            };
+            chronicle.local(SUBMITTER, vec![jobs]);
+        }
+        let totals = chronicle.totals();
+        assert_eq!((totals.remote, totals.own), (1, 2));
+        assert_eq!((totals.remote_cpu_us, totals.output_bytes), (5, 6));
+        assert_eq!(totals.local.len(), REASONS_MAX + 1);
+        let sum: u64 = totals.local.iter().map(|(_, count)| count).sum();
+        assert_eq!(sum, 100);
+    }
+
+    #[test]
+    fn who_watches_hears_a_heartbeat_and_nobody_else_costs_anything() {
+        let mut chronicle = Chronicle::default();
+        chronicle.queued(SUBMITTER, RequestId(1), b"a.c", at(0));
+        chronicle.changed(SUBMITTER);
+        assert_eq!(chronicle.next_wake(), None);
+        assert!(chronicle.watch(WATCHER, at(0)));
+        assert_eq!(chronicle.next_wake(), Some(at(1000)));
+        assert_eq!(chronicle.flush(picture, at(1000)).len(), 1);
+        chronicle.queued(SUBMITTER, RequestId(2), b"a.c", at(1010));
+        assert_eq!(chronicle.next_wake(), Some(at(1050)));
+        chronicle.unwatch(WATCHER);
+        assert_eq!(chronicle.next_wake(), None);
+        assert!(chronicle.untold.is_empty() && chronicle.fresh.is_empty());
+        for peer in 0..WATCHERS_MAX as u64 {
+            assert!(chronicle.watch(PeerId(peer), at(0)));
+        }
+        assert!(!chronicle.watch(PeerId(1000), at(0)), "too many");
+        assert!(chronicle.watch(PeerId(0), at(0)), "one of them, again");
+    }
+
+    #[test]
+    fn a_changed_load_is_told_once_a_second_and_only_when_it_differs() {
+        let mut chronicle = watched();
+        chronicle.changed(WORKER);
+        assert_eq!(told(&mut chronicle, at(500)), []);
+        let load = |node| {
+            picture(node).map(|picture| NodePicture {
+                load_milli: 9,
+                ..picture
+            })
+        };
+        let messages = chronicle.flush(load, at(1100));
+        let FromScheduler::News { news, .. } = &messages[0].1 else {
+            panic!("{messages:?}");
+        };
+        assert_eq!(news[..], [News::Node(load(WORKER).unwrap())]);
+        chronicle.changed(WORKER);
+        let messages = chronicle.flush(load, at(2200));
+        let empty = FromScheduler::News {
+            skipped: 0,
+            news: vec![],
+        };
+        assert_eq!(messages[0].1, empty);
+    }
+}
