@@ -22,7 +22,7 @@ use crate::message::{Entry, EntryKind, Manifest, Mtime};
 use super::elf;
 use super::gzip;
 use super::manifest::{self, ENTRIES_MAX, ManifestError, TOTAL_BYTES_MAX};
-use super::probe::{self, ProbeError, Toolchain, language, probe};
+use super::probe::{ProbeError, Toolchain, language, probe_with};
 use super::stamp::{Digests, Stamps};
 
 /// The most headers of an archive, directories and extended ones included.
@@ -133,7 +133,7 @@ pub fn build_native(
     build(&[compiler], &[], search_path, compression, directory)
 }
 
-/// The same of several compilers in one archive, with `files` besides (absolute paths).
+/// The same of several compilers, one at least, in one archive with `files` besides (absolute paths).
 pub fn build(
     compilers: &[&Path],
     files: &[PathBuf],
@@ -143,21 +143,16 @@ pub fn build(
 ) -> Result<PathBuf, ArchiveError> {
     let digests = Digests::default();
     let mut whole: Option<Toolchain> = None;
-    let mut join = |part: Toolchain| -> Result<(), ArchiveError> {
-        whole = Some(match whole.take() {
+    for compiler in compilers {
+        let files = if whole.is_none() { files } else { &[] };
+        let located = probe_with(compiler, files, search_path, &digests)?;
+        let part = Arc::into_inner(located.toolchain).expect("it was just made");
+        whole = Some(match whole {
             Some(whole) => whole.joined(part)?,
             None => part,
         });
-        Ok(())
-    };
-    for compiler in compilers {
-        let located = probe(compiler, search_path, &digests)?;
-        join(Arc::into_inner(located.toolchain).expect("it was just made"))?;
     }
-    if !files.is_empty() {
-        join(probe::files(files, &digests)?)?;
-    }
-    let toolchain = whole.unwrap_or(probe::files(&[], &digests)?);
+    let toolchain = whole.expect("there is a compiler");
     let digest = toolchain.digest;
     let path = directory.join(format!("{digest}{}", compression.suffix()));
     let partial = directory.join(format!("{digest}.{}.partial", std::process::id()));

@@ -167,6 +167,17 @@ pub fn probe(
     search_path: &[u8],
     digests: &Digests,
 ) -> Result<Located, ProbeError> {
+    probe_with(compiler, &[], search_path, digests)
+}
+
+/// The same with other files in the toolchain, absolute paths; programs and libraries bring along
+/// the libraries that they need.
+pub(super) fn probe_with(
+    compiler: &Path,
+    files: &[PathBuf],
+    search_path: &[u8],
+    digests: &Digests,
+) -> Result<Located, ProbeError> {
     let mut disk = Disk;
     let mut probe = Probe {
         compiler,
@@ -187,6 +198,14 @@ pub fn probe(
     };
     probe.names(&program, &drivers)?;
     probe.locale();
+    for file in files {
+        let spelled = file.as_os_str().as_bytes();
+        let is_program = AbsPath::parse(spelled).is_ok_and(|path| Disk.elf(&path).is_some());
+        match is_program {
+            true => probe.closure.program(spelled).map(drop)?,
+            false => probe.closure.file(spelled).map(drop)?,
+        }
+    }
 
     let machine = Disk.elf(&driver).map(|elf| elf.machine);
     let platform = machine.and_then(|machine| machine.platform());
@@ -197,23 +216,6 @@ pub fn probe(
         toolchain: Arc::new(toolchain),
         program,
     })
-}
-
-/// The toolchain of no compiler: these files, absolute paths, with the libraries of those that are
-/// programs or libraries themselves. Blocks until they are read.
-pub(super) fn files(paths: &[PathBuf], digests: &Digests) -> Result<Toolchain, ProbeError> {
-    let mut disk = Disk;
-    let mut closure = Closure::new(&mut disk, linker_directories());
-    for path in paths {
-        let spelled = path.as_os_str().as_bytes();
-        let is_program = AbsPath::parse(spelled).is_ok_and(|path| Disk.elf(&path).is_some());
-        match is_program {
-            true => closure.program(spelled).map(drop)?,
-            false => closure.file(spelled).map(drop)?,
-        }
-    }
-    let platform = std::env::consts::ARCH.to_owned();
-    assemble(platform, closure.finish()?, Stamps::default(), digests)
 }
 
 struct Probe<'a> {
