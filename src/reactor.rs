@@ -724,11 +724,7 @@ mod tests {
         let left = Async::new(left).unwrap();
         block_on(async {
             // The reader has heard that there is nothing, so both come with one event.
-            assert!(
-                smol::future::poll_once((&left).read(&mut [0; 8]))
-                    .await
-                    .is_none()
-            );
+            assert!(future::poll_once((&left).read(&mut [0; 8])).await.is_none());
             right.write_all(b"last").unwrap();
             drop(right);
             let mut all = Vec::new();

@@ -6,6 +6,7 @@
 mod dispatch;
 mod entry;
 mod explain;
+mod icecream;
 mod in_force;
 mod log_output;
 mod options;

@@ -220,9 +220,18 @@ pub(super) struct MonitorOptions {
 
 #[derive(Debug, Args)]
 pub(super) struct BuildNativeOptions {
-    /// The compiler, as a name or a path; otherwise gcc with g++.
+    /// The compilers, as names or paths; otherwise gcc with g++.
     #[arg(value_name = "COMPILER")]
-    pub(super) compiler: Option<PathBuf>,
+    pub(super) compilers: Vec<PathBuf>,
+    /// A file that goes into the archive too; a program takes its libraries along.
+    #[arg(long, value_name = "FILE")]
+    pub(super) addfile: Vec<PathBuf>,
+    /// none, gzip, bzip2, xz or zstd; otherwise what ICECC_ENV_COMPRESSION says, or gzip.
+    #[arg(long, value_name = "NAME")]
+    pub(super) compression: Option<OsString>,
+    /// Print what icecream's scripts expect.
+    #[arg(long, hide = true)]
+    pub(super) as_icecream: bool,
 }
 
 #[derive(Debug, Args)]
