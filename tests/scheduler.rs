@@ -123,8 +123,14 @@ impl Node {
         }
     }
 
+    /// The next event, what jobs take left out.
     async fn event(&self) -> LinkEvent {
-        within("event", self.events.recv()).await.unwrap()
+        loop {
+            match within("event", self.events.recv()).await.unwrap() {
+                LinkEvent::Offer(Offer::Size { .. }) => {}
+                event => return event,
+            }
+        }
     }
 
     async fn up(&self) -> String {
@@ -218,6 +224,11 @@ fn began(request: u64, lease: LeaseId) -> LinkCommand {
     })
 }
 
+fn one_runs_and_one_waits(status: &Status) -> bool {
+    let running: u32 = status.nodes.iter().map(|node| node.running).sum();
+    (running, status.waiting) == (1, 1)
+}
+
 async fn within<T>(what: &str, work: impl Future<Output = T>) -> T {
     let late = async {
         Timer::after(BOUND).await;
@@ -242,7 +253,7 @@ fn leases_travel_from_worker_to_submitter_and_back() {
         submitter.say(began(1, grant.lease));
         submitter.say(want(2));
         scheduler
-            .until("waiting request", |status| status.waiting == 1)
+            .until("waiting request", one_runs_and_one_waits)
             .await;
         let text = status::status(&[scheduler.address], &scheduler.credentials, false).await;
         let text = text.unwrap();
@@ -334,7 +345,7 @@ fn a_restarted_scheduler_gets_its_nodes_back_and_what_they_wait_for() {
         submitter.say(began(1, old.lease));
         submitter.say(want(2));
         scheduler
-            .until("waiting request", |status| status.waiting == 1)
+            .until("waiting request", one_runs_and_one_waits)
             .await;
         scheduler.stop().await;
 
@@ -623,9 +634,7 @@ fn a_standby_sends_everybody_to_the_master_and_takes_over_from_it() {
         let lease = submitter.grant().await.lease;
         submitter.say(began(1, lease));
         submitter.say(want(2));
-        first
-            .until("waiting request", |status| status.waiting == 1)
-            .await;
+        first.until("waiting request", one_runs_and_one_waits).await;
         let began = Instant::now();
         first.stop().await;
         worker.down().await;
