@@ -3,6 +3,7 @@
 //! Works with the rights of the user who compiles: it reads his sources and writes his objects.
 //! Knows no scheduler; [`placement`] asks the node.
 
+pub mod allot;
 pub mod attempt;
 pub mod choice;
 pub mod client;
@@ -11,6 +12,7 @@ pub mod course;
 pub mod environment;
 pub mod explain;
 pub mod extra;
+pub mod holdings;
 pub mod inputs;
 pub mod job;
 pub mod locale;
@@ -22,6 +24,8 @@ pub mod parcels;
 pub mod placement;
 pub mod pool;
 pub mod preprocess;
+pub mod race;
 pub mod sources;
 pub mod spelling;
 pub mod verification;
+pub mod wish;

@@ -13,7 +13,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::attempt::Delivered;
 use super::course::{self, Course};
 use super::inputs::because;
-use super::job::{Ending, Job, Submitter, want};
+use super::job::{Ending, Job, Submitter};
+use super::placement::Word;
+use super::wish::want;
 use crate::id::NodeId;
 use crate::message::{Call, Outcome, OwnNode, Report, Want};
 
@@ -50,7 +52,7 @@ impl Submitter {
     /// Has a job that `node` did done again, by another one, and compares.
     pub(super) async fn verify(
         &self,
-        job: &Job<'_>,
+        job: Job<'_>,
         node: NodeId,
         delivered: Delivered,
         report: Report,
@@ -58,16 +60,15 @@ impl Submitter {
         let first = report.node.clone();
         let mut want = want(
             job.call,
+            job.cwd,
             job.plan,
             &job.located.toolchain,
             &Course::default(),
         );
         want.own = OwnNode::Nothing;
-        let again = Want {
-            preferred: first.clone(),
-            ..want.clone()
-        };
-        want.preferred.clear();
+        let mut again = want.clone();
+        again.terms.preferred.clone_from(&first);
+        want.terms.preferred.clear();
         want.except = vec![node];
         let verdict = async {
             let (second, other) = self.once_more(job, want).await?;
@@ -103,10 +104,16 @@ impl Submitter {
     }
 
     /// Has a job done by a node of this kind: its name and what it delivered, or why there is nothing.
-    async fn once_more(&self, job: &Job<'_>, want: Want) -> Result<(String, Delivered), String> {
-        let lease = self.placement.lease(want).await?;
+    async fn once_more(&self, job: Job<'_>, want: Want) -> Result<(String, Delivered), String> {
+        // It is held as long as the job runs: to let go of it is to give the job up.
+        let ticket = self.placement.ask(want);
+        let lease = match ticket.word().await {
+            Word::Lease(lease) => lease,
+            Word::Recall(_) => return Err("the slot was taken back".to_owned()),
+            Word::Denied(why) => return Err(why),
+        };
         let name = lease.grant().name.clone();
-        match self.attempt(&lease, job).await {
+        match self.attempt(lease.progress(), job).await {
             Ok(delivered) => {
                 lease.end(Outcome::Done {
                     usage: delivered.usage,
