@@ -280,6 +280,7 @@ impl Submitter {
                 Some(Word::Lease(lease)) if lease.is_own() => return Ok(own(report, lease)),
                 // Nodes of another platform may have the user's archive for them.
                 Some(Word::Denied(_)) if !choices.is_empty() => {
+                    drop(ticket);
                     (chosen, located) =
                         choice::locate(&self.toolchains, call, &mut choices).await?;
                     continue;
@@ -323,6 +324,12 @@ impl Submitter {
                     _ => race.next(&ticket).await,
                 };
                 match next {
+                    Next::Denied(_) if race.is_empty() && !choices.is_empty() => {
+                        drop(race);
+                        (chosen, located) =
+                            choice::locate(&self.toolchains, call, &mut choices).await?;
+                        continue 'courses;
+                    }
                     Next::Denied(why) => return Err(because("no-node", why)),
                     Next::Lease(lease) if lease.is_own() && race.is_empty() => {
                         return Ok(own(report, lease));
@@ -337,11 +344,11 @@ impl Submitter {
                         report.mode = prepared.mode;
                         report.reason = prepared.declined.clone();
                         report.node = lease.grant().name.clone();
+                        let node = lease.grant().node;
                         let outcome = Outcome::Done {
                             usage: delivered.usage,
                             output_bytes: delivered.file_bytes,
                         };
-                        let node = lease.grant().node;
                         lease.end(outcome);
                         let account = prepared
                             .account(call, plan, toolchain.digest, &self.sources, &delivered)
@@ -355,10 +362,12 @@ impl Submitter {
                         if let Some(reason) = prepared.distrusts(call, plan, locale, &delivered) {
                             return Err(reason);
                         }
-                        if !verified {
-                            return Ok(Ending::Remote(Box::new(delivered), report.clone()));
+                        if verified {
+                            drop(race);
+                            let report = report.clone();
+                            return Ok(self.verify(job, node, delivered, report).await);
                         }
-                        return Ok(self.verify(job, node, delivered, report.clone()).await);
+                        return Ok(Ending::Remote(Box::new(delivered), report.clone()));
                     }
                     Next::Ended(lease, Err(failure)) => {
                         course.depart();
@@ -463,17 +472,6 @@ impl Submitter {
     }
 }
 
-/// The job is compiled on this machine, under a lease for that.
-fn own(report: &Report, lease: Lease) -> Ending {
-    let reason = because("own-node", "this machine is free and fast enough");
-    let report = Report {
-        mode: Mode::Local,
-        reason: Some(reason),
-        ..report.clone()
-    };
-    Ending::Local(report, Some(lease))
-}
-
 /// Everything that is sent of a job.
 #[derive(Clone, Copy)]
 pub(super) struct Job<'a> {
@@ -483,6 +481,17 @@ pub(super) struct Job<'a> {
     pub(super) inputs: &'a Inputs,
     pub(super) located: &'a Located,
     pub(super) locale: Locale,
+}
+
+/// The job is compiled on this machine, under a lease for that.
+fn own(report: &Report, lease: Lease) -> Ending {
+    let reason = because("own-node", "this machine is free and fast enough");
+    let report = Report {
+        mode: Mode::Local,
+        reason: Some(reason),
+        ..report.clone()
+    };
+    Ending::Local(report, Some(lease))
 }
 
 struct JobContents<'a> {

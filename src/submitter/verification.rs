@@ -67,7 +67,7 @@ impl Submitter {
         );
         want.own = OwnNode::Nothing;
         let mut again = want.clone();
-        again.terms.preferred = first.clone();
+        again.terms.preferred.clone_from(&first);
         want.terms.preferred.clear();
         want.except = vec![node];
         let verdict = async {
@@ -105,14 +105,12 @@ impl Submitter {
 
     /// Has a job done by a node of this kind: its name and what it delivered, or why there is nothing.
     async fn once_more(&self, job: Job<'_>, want: Want) -> Result<(String, Delivered), String> {
+        // It is held as long as the job runs: to let go of it is to give the job up.
         let ticket = self.placement.ask(want);
-        let lease = loop {
-            match ticket.word().await {
-                Word::Lease(lease) => break lease,
-                Word::Denied(why) => return Err(why),
-                // Nothing runs yet that could be called back.
-                Word::Recall(_) => {}
-            }
+        let lease = match ticket.word().await {
+            Word::Lease(lease) => lease,
+            Word::Recall(_) => return Err("the slot was taken back".to_owned()),
+            Word::Denied(why) => return Err(why),
         };
         let name = lease.grant().name.clone();
         match self.attempt(lease.progress(), job).await {

@@ -23,6 +23,7 @@ const SOURCES: &[(&str, &str)] = &[
 ];
 
 const COMPILE: &str = "
+export CCACHE_DIR=$PWD/cache
 $CCACHE $CC -O2 -g -Wall -MD -c a.c -o a.o
 $CCACHE $CC -O2 -g -Wall -c b.c -o b.o 2>b.err
 $CCACHE $CXX -O2 -g -c c.cc -o c.o

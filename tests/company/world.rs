@@ -34,9 +34,9 @@ pub struct World {
 static TURN: Mutex<()> = Mutex::new(());
 
 impl World {
-    /// A cluster of three nodes.
+    /// A cluster whose only node works for itself as for others.
     pub fn start() -> Self {
-        Self::with_workers(&["w1", "w2"])
+        Self::with_workers(&[])
     }
 
     /// A cluster of nodes with these names and of one more, where clients connect, and which works for
@@ -207,7 +207,7 @@ impl World {
 impl Drop for World {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            for name in ["scheduler", "daemon"] {
+            for name in ["scheduler", "daemon", "w1", "w2"] {
                 let log = fs::read_to_string(self.path(&format!("{name}.log")));
                 let log = log.unwrap_or_default();
                 let lines: Vec<_> = log.lines().collect();
