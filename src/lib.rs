@@ -78,6 +78,7 @@ pub mod account;
 pub mod args;
 pub mod cli;
 pub mod client;
+pub mod clock;
 pub mod compress;
 pub mod config;
 pub mod connection;

@@ -63,6 +63,7 @@ const LAYERS: [(&str, &[&str]); 5] = [
         "effects",
         &[
             "account",
+            "clock",
             "connection",
             "discover",
             "executor",

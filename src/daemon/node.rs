@@ -516,6 +516,8 @@ impl Dispatcher {
             waiting: self.requests.len() as u32,
             load_milli: self.pressure.0,
             memory_mib: self.pressure.1,
+            // The link looks at the clock when it sends this.
+            clock_ms: 0,
         }
     }
 

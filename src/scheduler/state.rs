@@ -635,12 +635,16 @@ impl Core {
                     false => node.no_remote.clone(),
                 },
                 load_milli: node.state.load_milli,
+                // Clocks are the shell's.
+                skew_ms: None,
             })
             .collect();
         nodes.sort_by(|a, b| a.name.cmp(&b.name));
         Status {
             nodes,
             waiting: self.queue.len() as u32,
+            totals: self.chronicle.totals(),
+            clock_ms: 0,
         }
     }
 
