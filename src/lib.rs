@@ -85,6 +85,7 @@ pub mod connection;
 pub mod daemon;
 pub mod dictionary;
 pub mod discover;
+pub mod doctor;
 pub mod executor;
 pub mod frame;
 pub mod id;
