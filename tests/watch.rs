@@ -39,6 +39,8 @@ impl Scheduler {
             is_persistent: true,
             control: None,
             alone: true,
+            algorithm: ice::scheduler::Algorithm::default(),
+            memory: None,
         })
         .expect("a port for the scheduler");
         Self {
