@@ -17,7 +17,7 @@ use nix::unistd::{Pid, daemon, getppid};
 use super::options::{Ice, Word};
 use super::resolve::World;
 use super::settings::Settings;
-use super::{entry, explain, in_force, log_output, run, symlinks};
+use super::{doctor, entry, explain, in_force, log_output, run, symlinks};
 use crate::client::{self, Invocation, Variables};
 use crate::config::Watched;
 use crate::config::{
@@ -67,6 +67,7 @@ pub(super) fn dispatch(
             daemon::run(config, reload(argv, world))?;
         }
         Word::Status(options) => status(world.status(options)?)?,
+        Word::Doctor(options) => return doctor::doctor(options, world, settings),
         Word::Monitor(options) => watch(world.monitor(options)?)?,
         Word::BuildNative(options) => {
             let variable = || {

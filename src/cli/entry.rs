@@ -24,6 +24,7 @@ pub(super) const WORDS: &[&str] = &[
     "scheduler",
     "daemon",
     "status",
+    "doctor",
     "monitor",
     "build-native",
     "key",
@@ -66,7 +67,7 @@ fn obey(argv: &[Bytes], world: &World) -> Result<u8, Box<dyn Error + Send + Sync
     // A broken configuration must not keep anybody from reading the help.
     let word = argv.get(1).map(Bytes::as_os_str).and_then(OsStr::to_str);
     let settings = match word {
-        Some(word) if word == "config" || SECTIONS.contains(&word) => {
+        Some(word) if matches!(word, "config" | "doctor") || SECTIONS.contains(&word) => {
             Settings::read(&world.config_files())?
         }
         _ => Settings::default(),

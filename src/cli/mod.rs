@@ -4,6 +4,7 @@
 //! grammar of `options` comes after it.
 
 mod dispatch;
+mod doctor;
 mod entry;
 mod explain;
 mod icecream;

@@ -33,6 +33,8 @@ pub(super) enum Word {
     Daemon(DaemonOptions),
     /// Show the nodes of the cluster.
     Status(StatusOptions),
+    /// Find out what is wrong with this machine's part in the cluster, and say what mends it.
+    Doctor(DoctorOptions),
     /// Watch the cluster.
     Monitor(MonitorOptions),
     /// Write the archive of a compiler with all that it needs, and print its name.
@@ -185,6 +187,34 @@ pub(super) struct StatusOptions {
     pub(super) json: bool,
     #[command(flatten)]
     pub(super) cluster: ClusterOptions,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct DoctorOptions {
+    /// The schedulers; otherwise those of the daemon's settings.
+    #[arg(short, long, value_name = "HOST[:PORT],...", value_delimiter = ',')]
+    pub(super) scheduler: Vec<String>,
+    /// The daemon's name for this node.
+    #[arg(short = 'N', long, value_name = "NAME")]
+    pub(super) name: Option<String>,
+    /// The daemon's cache.
+    #[arg(short = 'b', long, value_name = "DIRECTORY")]
+    pub(super) cache_dir: Option<PathBuf>,
+    /// Compile nothing on the nodes.
+    #[arg(long)]
+    pub(super) no_trial: bool,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub(super) json: bool,
+    /// The cluster's name; otherwise that of the daemon's settings.
+    #[arg(short, long, value_name = "NAME")]
+    pub(super) netname: Option<String>,
+    /// Use no key.
+    #[arg(long)]
+    pub(super) open: bool,
+    /// The file that holds the cluster key.
+    #[arg(long, value_name = "FILE")]
+    pub(super) key_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -420,6 +450,7 @@ mod tests {
             ("ice-scheduler.8", &["scheduler"][..]),
             ("ice-daemon.8", &["daemon"]),
             ("ice-build-native.1", &["build-native"]),
+            ("ice-doctor.1", &["doctor"]),
             ("ice-run.1", &["run"]),
             (
                 "ice.1",
