@@ -39,6 +39,8 @@ impl Scheduler {
             is_persistent: true,
             control: None,
             alone: true,
+            http: None,
+            icecream_monitors: false,
         })
         .expect("a port for the scheduler");
         Self {

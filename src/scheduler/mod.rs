@@ -4,11 +4,16 @@
 //! [`server`] is the only part that knows sockets and clocks.
 
 pub mod admission;
+pub mod audience;
 pub mod chronicle;
 pub mod control;
 pub mod election;
 pub mod herald;
+pub mod http;
+pub mod icecream;
+pub mod icecream_port;
 pub mod lease;
+pub mod metrics;
 pub mod node;
 pub mod policy;
 pub mod queue;

@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::pin::pin;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -22,9 +22,12 @@ use crate::id::{Term, Time};
 use crate::key::Credentials;
 use crate::message::{FromScheduler, NodeStatus, ToScheduler};
 use crate::reactor::{Async, Timer};
+use crate::scheduler::audience::{self, Guest, Told};
 use crate::scheduler::control::{self, Command, Picture};
 use crate::scheduler::election::Role;
 use crate::scheduler::herald::{self, HeraldConfig, News, Wish};
+use crate::scheduler::http::{self, Desk, HttpConfig};
+use crate::scheduler::icecream_port;
 use crate::scheduler::state::{Action, Core, Event, PeerId};
 use crate::scheduler::text_port::{self, Request};
 
@@ -81,6 +84,10 @@ pub struct ServerConfig {
     pub control: Option<IpAddr>,
     /// Whether there are no other schedulers and nobody has to find this one.
     pub alone: bool,
+    /// Where the page is served; none for nowhere.
+    pub http: Option<HttpConfig>,
+    /// Whether monitors of icecream may look on, at `port`.
+    pub icecream_monitors: bool,
 }
 
 /// A scheduler that listens.
@@ -90,10 +97,11 @@ pub struct Server {
     listener: Async<TcpListener>,
     discovery: Option<Sockets>,
     control: Option<Async<TcpListener>>,
+    http: Option<Async<TcpListener>>,
     address: SocketAddr,
 }
 
-/// Runs a scheduler until `stop` is ready. Errors: the port can't be had.
+/// Runs a scheduler until `stop` is ready. Errors: a port can't be had, and which.
 pub async fn serve(config: ServerConfig, stop: impl Future<Output = ()>) -> io::Result<()> {
     Server::bind(config)?.run(stop).await;
     Ok(())
@@ -102,7 +110,14 @@ pub async fn serve(config: ServerConfig, stop: impl Future<Output = ()>) -> io::
 impl Server {
     /// Takes the ports. Without the UDP port the scheduler works, and is not found by itself.
     pub fn bind(config: ServerConfig) -> io::Result<Self> {
-        let listener = Async::<TcpListener>::bind((config.bind, config.port))?;
+        let listen = |at: SocketAddr| {
+            let listener = Async::<TcpListener>::bind(at);
+            listener
+                .map_err(|error| io::Error::new(error.kind(), format!("listen at {at}: {error}")))
+        };
+        let listener = listen((config.bind, config.port).into())?;
+        let http = config.http.as_ref();
+        let http = http.map(|http| listen(http.address)).transpose()?;
         let address = listener.get_ref().local_addr()?;
         let discovery = match config.alone {
             true => None,
@@ -127,8 +142,14 @@ impl Server {
             listener,
             discovery,
             control,
+            http,
             address,
         })
+    }
+
+    /// Where the page is served, if it is.
+    pub fn http_address(&self) -> Option<SocketAddr> {
+        self.http.as_ref()?.get_ref().local_addr().ok()
     }
 
     /// Who may connect.
@@ -153,6 +174,7 @@ impl Server {
             listener,
             discovery,
             control,
+            http,
             address,
         } = self;
         log::info!("scheduler of {:?} listens on {address}", config.netname);
@@ -180,11 +202,27 @@ impl Server {
             let requests = requests.clone();
             executor::spawn(text_port::serve(listener, requests))
         });
-        let door = executor::spawn(admit(listener, config.credentials, inputs.clone()));
-        Dispatcher::new(&config.netname, inputs, wishes)
-            .run(received, told, asked, stop)
-            .await;
-        drop((door, herald, text_port, requests));
+        let (wanted, wants) = channel::bounded(WISHES_MAX);
+        let (guests, coming) = audience::door();
+        let mut dispatcher = Dispatcher::new(&config.netname, inputs.clone(), wishes);
+        let has_audience = http.is_some() || config.icecream_monitors;
+        let audience = has_audience.then(|| {
+            let (telling, heard) = channel::bounded(WISHES_MAX);
+            dispatcher.audience = Some(telling);
+            executor::spawn(audience::run(heard, wanted.clone(), coming))
+        });
+        let page = http.map(|listener| {
+            let desk = Desk {
+                names: config.http.map(|http| http.names).unwrap_or_default(),
+                guests: guests.clone(),
+                requests: wanted.clone(),
+            };
+            executor::spawn(http::serve(listener, desk))
+        });
+        let guests = config.icecream_monitors.then_some(guests);
+        let door = executor::spawn(admit(listener, config.credentials, inputs, guests));
+        dispatcher.run(received, told, asked, wants, stop).await;
+        drop((door, herald, text_port, requests, audience, page, wanted));
     }
 }
 
@@ -208,6 +246,7 @@ async fn admit(
     listener: Async<TcpListener>,
     credentials: Credentials,
     inputs: channel::Sender<Input>,
+    guests: Option<channel::Sender<Guest>>,
 ) {
     let mut greetings: BTreeMap<u64, Task<()>> = BTreeMap::new();
     let mut next = 0;
@@ -220,7 +259,8 @@ async fn admit(
                 if greetings.len() >= GREETINGS_MAX {
                     greetings.pop_first();
                 }
-                let greeting = greet(stream, from, credentials.clone(), inputs.clone());
+                let (inputs, guests) = (inputs.clone(), guests.clone());
+                let greeting = greet(stream, from, credentials.clone(), inputs, guests);
                 greetings.insert(next, executor::spawn(greeting));
                 next += 1;
             }
@@ -239,7 +279,31 @@ async fn greet(
     from: SocketAddr,
     credentials: Credentials,
     inputs: channel::Sender<Input>,
+    guests: Option<channel::Sender<Guest>>,
 ) {
+    if let Some(guests) = guests {
+        let late = async {
+            Timer::after(GREETING_TIMEOUT).await;
+            Err(io::ErrorKind::TimedOut.into())
+        };
+        match icecream_port::is_icecream(&stream).or(late).await {
+            Ok(false) => {}
+            Ok(true) => {
+                // It lasts, so it is no greeting any more.
+                executor::spawn(async move {
+                    if let Err(error) = icecream_port::serve(stream, from, &guests).await {
+                        log::info!("{from}, which speaks icecream's protocol, is let go: {error}");
+                    }
+                })
+                .detach();
+                return;
+            }
+            Err(error) => {
+                log::debug!("{from} is no peer: {error}");
+                return;
+            }
+        }
+    }
     let arrival = async {
         let here = stream.get_ref().local_addr()?.ip().to_canonical();
         let connection = Connection::accept(stream, &credentials, GREETING_TIMEOUT).await?;
@@ -290,6 +354,10 @@ struct Dispatcher {
     peers_so_far: u64,
     inputs: channel::Sender<Input>,
     wishes: channel::Sender<Wish>,
+    /// Those who look on without a key, if anybody may.
+    audience: Option<channel::Sender<Told>>,
+    /// As which peer they watch.
+    lookout: Option<PeerId>,
 }
 
 struct Peer {
@@ -318,6 +386,8 @@ impl Dispatcher {
             peers_so_far: 0,
             inputs,
             wishes,
+            audience: None,
+            lookout: None,
         }
     }
 
@@ -326,6 +396,7 @@ impl Dispatcher {
         inputs: channel::Receiver<Input>,
         news: channel::Receiver<News>,
         requests: channel::Receiver<Request>,
+        wants: channel::Receiver<audience::Request>,
         stop: impl Future<Output = ()>,
     ) {
         enum Next {
@@ -333,6 +404,7 @@ impl Dispatcher {
             Input(Input),
             News(News),
             Request(Request),
+            Want(audience::Request),
             Tick,
         }
         let mut stop = pin!(stop);
@@ -359,6 +431,12 @@ impl Dispatcher {
                     Err(_) => Next::Stop,
                 }
             };
+            let want = async {
+                match wants.recv().await {
+                    Ok(want) => Next::Want(want),
+                    Err(_) => Next::Stop,
+                }
+            };
             let input = async {
                 match inputs.recv().await {
                     Ok(input) => Next::Input(input),
@@ -372,12 +450,14 @@ impl Dispatcher {
                 };
                 Next::Tick
             };
-            match stopped.or(news).or(input).or(request).or(tick).await {
+            let asked = request.or(want);
+            match stopped.or(news).or(input).or(asked).or(tick).await {
                 Next::Stop => return,
                 Next::News(News::Role(role)) => self.become_role(role),
                 Next::News(News::Standbys(standbys)) => self.take_standbys(standbys),
                 Next::Input(input) => self.input(input),
                 Next::Request(request) => self.answer(request),
+                Next::Want(want) => self.show(want),
                 Next::Tick => self.event(Event::Tick),
             }
         }
@@ -408,6 +488,7 @@ impl Dispatcher {
                 self.core = Some(core);
                 self.event(Event::Blocked(self.blocks.clone()));
             }
+            self.tell_audience(Told::Role(role));
         }
         for arrival in std::mem::take(&mut self.undecided) {
             match role {
@@ -416,6 +497,47 @@ impl Dispatcher {
                 Role::Master(_) | Role::Undecided => self.arrived(arrival),
             }
         }
+    }
+
+    fn tell_audience(&self, told: Told) {
+        if let Some(audience) = &self.audience {
+            // What is so old that it is pushed out is of no use to anybody.
+            let _ = audience.force_send(told);
+        }
+    }
+
+    /// Does what the audience wants.
+    fn show(&mut self, want: audience::Request) {
+        match want {
+            // Whoever asked may be gone.
+            audience::Request::Role(reply) => drop(reply.try_send(self.role)),
+            audience::Request::Watch => {
+                let known = self.lookout.filter(|id| self.peers.contains_key(id));
+                if let Some(id) = known.or_else(|| self.admit_audience()) {
+                    self.event(Event::Message(id, ToScheduler::Watch));
+                }
+            }
+        }
+    }
+
+    /// The audience is a peer like any other, in each term a new one.
+    fn admit_audience(&mut self) -> Option<PeerId> {
+        self.core.as_ref()?;
+        self.peers_so_far += 1;
+        let id = PeerId(self.peers_so_far);
+        let (outbox, outgoing) = channel::bounded(OUTBOX_MAX);
+        let peer = Peer {
+            from: (Ipv4Addr::LOCALHOST, 0).into(),
+            node: None,
+            outbox,
+            left_out: (0, 0),
+            writer: executor::spawn(async {}),
+            _reader: executor::spawn(async {}),
+        };
+        self.peers.insert(id, peer);
+        self.lookout = Some(id);
+        self.tell_audience(Told::Line(outgoing));
+        Some(id)
     }
 
     fn answer(&mut self, request: Request) {
