@@ -6,6 +6,8 @@
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
+use crate::scheduler::policy::Algorithm;
+
 /// Why a configuration can't be made.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum ConfigError {
@@ -52,6 +54,10 @@ pub fn parse_declined(text: &str) -> Result<Declined, String> {
 pub struct SchedulerConfig {
     /// TCP and UDP port; the text control is on the next one.
     pub port: u16,
+    /// How nodes are chosen.
+    pub algorithm: Algorithm,
+    /// Where what is learned of nodes and jobs is kept; none to forget it.
+    pub memory: Option<PathBuf>,
     /// The interface to take connections on; none for all.
     pub interface: Option<String>,
     /// Other schedulers of the cluster, each as `HOST` or `HOST:PORT`.
@@ -230,6 +236,12 @@ impl Places {
                 what: "cache",
                 option: "--cache-dir",
             })
+    }
+
+    /// The default of `--memory`.
+    pub fn memory(&self) -> Result<PathBuf, ConfigError> {
+        let directory = self.cache_dir()?;
+        Ok(directory.join("scheduler-memory"))
     }
 
     /// The default of `--key-file`.

@@ -81,6 +81,28 @@ number!(
     /// A submitter's request for a lease; the submitter chooses it, unique on its connection.
     RequestId(u64)
 );
+impl RequestId {
+    /// Bits of the number within one submitter; above them stands which submitter of a node it is.
+    const NUMBER_BITS: u32 = 40;
+
+    /// The request as its node tells it to the scheduler, where the requests of several submitters meet;
+    /// none when the submitter has numbered it out of its range.
+    pub fn of_agent(self, agent: u32) -> Option<Self> {
+        let fits = self.0 >> Self::NUMBER_BITS == 0 && agent >> (64 - Self::NUMBER_BITS) == 0;
+        fits.then_some(Self(u64::from(agent) << Self::NUMBER_BITS | self.0))
+    }
+
+    /// Which submitter of its node has made it.
+    pub fn agent(self) -> u32 {
+        (self.0 >> Self::NUMBER_BITS) as u32
+    }
+
+    /// The request as that submitter has numbered it.
+    pub fn within_agent(self) -> Self {
+        Self(self.0 & ((1 << Self::NUMBER_BITS) - 1))
+    }
+}
+
 number!(
     /// A job; its submitter chooses it, unique in the submitter's process.
     JobId(u64)
@@ -388,6 +410,17 @@ mod tests {
             assert!(AbsPath::parse(bad).is_err(), "{bad:?}");
         }
         assert!(AbsPath::parse(vec![b'/'; PATH_BYTES_MAX + 1]).is_err());
+    }
+
+    #[test]
+    fn a_request_tells_whose_it_is() {
+        let request = RequestId(77).of_agent(5).unwrap();
+        assert_eq!(
+            (request.agent(), request.within_agent()),
+            (5, RequestId(77))
+        );
+        assert_eq!(RequestId(1 << 40).of_agent(5), None);
+        assert_eq!(RequestId(1).of_agent(1 << 24), None);
     }
 
     #[test]

@@ -388,17 +388,8 @@ pub enum ToScheduler {
     Login(Login),
     /// The state of the node, when it changed and at least every [`REPORT_EVERY_MS`].
     State(NodeState),
-    /// A submitter wants a slot.
-    Want(Want),
-    /// A request is withdrawn; a grant that crossed it must be returned.
-    Withdraw(RequestId),
-    /// A lease ends.
-    Return {
-        /// Which.
-        lease: LeaseId,
-        /// What came of it.
-        outcome: Outcome,
-    },
+    /// A submitter of this node speaks of slots.
+    Deal(Deal),
     /// From now on the node has so many slots, and takes remote jobs or not, for this reason: as in its
     /// login. What runs goes on.
     Capacity {
@@ -471,27 +462,104 @@ pub struct NodeState {
     pub load_milli: u32,
     /// Memory that is available, in MiB.
     pub memory_mib: u64,
+    /// The share of the last ten seconds in which something waited for a processor, in thousandths.
+    pub processor_stall_milli: u16,
+    /// The same for memory: the machine thrashes.
+    pub memory_stall_milli: u16,
 }
 
-/// A request for one slot.
+/// What a submitter says of slots. Nothing of it waits for an answer: a submitter runs job after
+/// job on the leases that it holds, and tells afterwards what ran.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Deal {
+    /// A job waits for a slot. A lease that comes may be used for any job of the same submitter and
+    /// [`Terms`].
+    Want(Want),
+    /// The job of this request no longer waits: its client is gone, or it is done otherwise.
+    Withdraw(RequestId),
+    /// A job that waited, or one that already runs elsewhere, runs under this lease from now on.
+    Began {
+        /// Which job.
+        request: RequestId,
+        /// Where.
+        lease: LeaseId,
+    },
+    /// A job under this lease ended; the lease is still held. The next one may have begun before,
+    /// while the results of this one were on their way.
+    Ended {
+        /// Which job.
+        request: RequestId,
+        /// Where.
+        lease: LeaseId,
+        /// What came of the job.
+        outcome: Outcome,
+    },
+    /// A lease goes back; nothing runs under it.
+    Return(LeaseId),
+}
+
+/// What a submitter is told of slots.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Offer {
+    /// A slot, to be used for job after job until it is returned, revoked, or void with its connection.
+    Grant(Grant),
+    /// What the job of this request will take, as far as is known from earlier ones. Said once, after
+    /// the request, when there is anything to say.
+    Size {
+        /// Which request.
+        request: RequestId,
+        /// Its size.
+        size: Size,
+    },
+    /// Start nothing new under this lease, and return it when what runs has ended.
+    Revoke(LeaseId),
+    /// There is and will be no slot for this request on the present nodes: compile locally.
+    Deny {
+        /// Which request.
+        request: RequestId,
+        /// A sentence.
+        why: String,
+    },
+}
+
+/// What a job takes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Size {
+    /// Processor time on the reference node, in microseconds; 0 when unknown.
+    pub cost_us: u64,
+    /// Memory, in MiB; 0 when unknown.
+    pub memory_mib: u64,
+}
+
+/// A job that wants a slot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Want {
     /// The submitter's number for it.
     pub request: RequestId,
     /// The toolchain that the job needs.
     pub toolchain: Digest,
-    /// The machine that the toolchain runs on.
-    pub platform: String,
+    /// What leases will do.
+    pub terms: Terms,
     /// What is compiled: the scheduler learns sizes by it, and the monitor shows it.
     pub file: Bytes,
-    /// Only this node, by name or address (`ICECC_PREFERRED_HOST`); empty for any.
-    pub preferred: String,
+    /// A digest of whatever else tells one compile of a file of this name from another: the
+    /// directory and the flags. With the file and the toolchain, it names the job's size.
+    pub variant: u64,
     /// Not these: the job failed there.
     pub except: Vec<NodeId>,
-    /// 0 to 19; higher gives way.
-    pub niceness: u8,
     /// Whether the submitter's own node may be chosen.
     pub own: OwnNode,
+}
+
+/// What decides which leases will do for a job, and how soon they are lent.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Terms {
+    /// 0 to 19; higher gives way.
+    pub niceness: u8,
+    /// The machine that the toolchain runs on.
+    pub platform: String,
+    /// Only this node, by name or address (`ICECC_PREFERRED_HOST`); empty for any.
+    pub preferred: String,
 }
 
 /// What a submitter's own node may do for its job.
@@ -505,17 +573,17 @@ pub enum OwnNode {
     AsWorker,
 }
 
-/// What came of a lease.
+/// What came of a job under a lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Outcome {
-    /// The job was compiled.
+    /// It was compiled.
     Done {
         /// Its usage on the node.
         usage: Usage,
         /// Bytes of its output: with `usage`, the node's speed.
         output_bytes: u64,
     },
-    /// The lease was not used.
+    /// Nothing that says anything of the node: it was given up, or done elsewhere first.
     Unused,
     /// The node did not deliver. `dead` when it did not even answer.
     Failed {
@@ -546,15 +614,8 @@ pub enum FromScheduler {
     /// The schedulers that stand by, those first that would follow first: after the welcome, and when they
     /// change. The address of one beside the master may be a loopback address.
     Standbys(Vec<SocketAddr>),
-    /// A slot.
-    Grant(Grant),
-    /// There is and will be no slot for this request on the present nodes: compile locally.
-    Deny {
-        /// Which request.
-        request: RequestId,
-        /// A sentence.
-        why: String,
-    },
+    /// A submitter of this node is told of slots.
+    Offer(Offer),
     /// Answer to [`ToScheduler::State`].
     Alive,
     /// Answer to [`ToScheduler::Status`].
@@ -572,23 +633,43 @@ pub enum FromScheduler {
     },
 }
 
-/// One slot of one node, for one job.
+/// One slot of one node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Grant {
-    /// The request that it answers.
+    /// A request that it may be used for, which tells whose it is. That job may be under way by now
+    /// with another lease.
     pub request: RequestId,
+    /// For which jobs it is.
+    pub terms: Terms,
     /// Its number.
     pub lease: LeaseId,
-    /// The node. When it is the submitter's own, the job is compiled locally.
+    /// The node.
     pub node: NodeId,
     /// The node's name.
     pub name: String,
     /// Where the node takes jobs.
     pub address: SocketAddr,
-    /// From now; a job that has not been started by then must ask again.
-    pub valid_ms: u32,
     /// The term of the scheduler that grants it. A worker that knows a later one refuses it.
     pub term: Term,
+    /// Whether it is room on the submitter's own machine, for local compiles.
+    pub home: Home,
+    /// Whether it is for one job only, and goes back after it.
+    pub once: bool,
+    /// How many times longer than on the reference node a job takes there, in thousandths.
+    pub slowness_milli: u32,
+    /// Memory that is available there, in MiB; 0 when that is not known.
+    pub memory_mib: u64,
+}
+
+/// How a lease relates to the submitter's own machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Home {
+    /// Not at all: it is a worker's slot.
+    No,
+    /// For a local compile when nothing else of the submitter runs: one job is not worth the way.
+    First,
+    /// For local compiles while all workers are full.
+    Overflow,
 }
 
 /// A picture of the cluster.
@@ -682,17 +763,8 @@ pub enum Office {
 /// What an agent says to its node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ToNode {
-    /// As to the scheduler; the node numbers the requests anew.
-    Want(Want),
-    /// As to the scheduler.
-    Withdraw(RequestId),
-    /// As to the scheduler.
-    Return {
-        /// Which.
-        lease: LeaseId,
-        /// What came of it.
-        outcome: Outcome,
-    },
+    /// To the scheduler; the node numbers the requests anew.
+    Deal(Deal),
     /// A local slot for this request.
     WantLocal(RequestId),
     /// The local slot of this request is free again, or no longer wanted.
@@ -709,20 +781,11 @@ pub enum ToNode {
 /// What a node says to its agent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FromNode {
-    /// As from the scheduler.
-    Grant {
-        /// The lease.
-        grant: Grant,
-        /// Whether it is for the submitter's own machine: the job is compiled locally under it.
-        own: bool,
-    },
-    /// As from the scheduler; also when there is no scheduler.
-    Deny {
-        /// Which request.
-        request: RequestId,
-        /// A sentence.
-        why: String,
-    },
+    /// From the scheduler; a denial also when there is none.
+    Offer(Offer),
+    /// The scheduler is gone, and all leases are void: what runs goes on, nothing new is started
+    /// under them. The requests that wait are made anew by the node.
+    Void,
     /// A local slot is there.
     LocalSlot(RequestId),
 }

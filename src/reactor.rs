@@ -239,14 +239,17 @@ impl Source {
     fn hear(&self, events: EpollFlags) {
         let ended = EpollFlags::EPOLLHUP | EpollFlags::EPOLLERR;
         let readable = EpollFlags::EPOLLIN | EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLPRI | ended;
-        for (flags, readiness) in [
-            (readable, &self.readable),
-            (EpollFlags::EPOLLOUT | ended, &self.writable),
+        // The end of what a TCP peer says is told once, perhaps with its last bytes, and is no hang-up as
+        // long as this side may speak.
+        let silent = EpollFlags::EPOLLRDHUP | ended;
+        for (flags, last, readiness) in [
+            (readable, silent, &self.readable),
+            (EpollFlags::EPOLLOUT | ended, ended, &self.writable),
         ] {
             if events.intersects(flags) {
                 let mut readiness = lock(readiness);
                 readiness.ready = true;
-                readiness.ended |= events.intersects(ended);
+                readiness.ended |= events.intersects(last);
                 readiness.events += 1;
                 let waiting = std::mem::take(&mut readiness.waiting);
                 drop(readiness);
@@ -711,6 +714,27 @@ mod tests {
             assert_eq!(all, b"onetwo");
             writer.join().unwrap();
         }
+    }
+
+    #[test]
+    fn the_end_of_a_tcp_stream_that_comes_with_its_last_bytes_is_read() {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let mut right = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (left, _) = listener.accept().unwrap();
+        let left = Async::new(left).unwrap();
+        block_on(async {
+            // The reader has heard that there is nothing, so both come with one event.
+            assert!(
+                smol::future::poll_once((&left).read(&mut [0; 8]))
+                    .await
+                    .is_none()
+            );
+            right.write_all(b"last").unwrap();
+            drop(right);
+            let mut all = Vec::new();
+            (&left).read_to_end(&mut all).await.unwrap();
+            assert_eq!(all, b"last");
+        });
     }
 
     #[test]

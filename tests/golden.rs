@@ -200,24 +200,32 @@ fn messages() -> Vec<String> {
         fresh: entries.clone(),
         entries: vec![0, 1, 1],
     };
+    let terms = Terms {
+        niceness: 5,
+        platform: "x86_64".to_owned(),
+        preferred: "h".to_owned(),
+    };
     let want = Want {
         request: RequestId(5),
         toolchain: Digest([8; 32]),
-        platform: "x86_64".to_owned(),
+        terms: terms.clone(),
         file: "f.c".into(),
-        preferred: String::new(),
+        variant: 10,
         except: vec![NodeId(3)],
-        niceness: 5,
         own: OwnNode::AsWorker,
     };
     let grant = Grant {
         request: RequestId(5),
+        terms,
         lease: LeaseId(6),
         node: NodeId(7),
         name: "w".to_owned(),
         address: SocketAddr::from(([10, 0, 0, 1], 10245)),
-        valid_ms: 1000,
         term: Term(3),
+        home: Home::Overflow,
+        once: true,
+        slowness_milli: 900,
+        memory_mib: 8000,
     };
     let login = Login {
         name: "n".to_owned(),
@@ -236,6 +244,8 @@ fn messages() -> Vec<String> {
         waiting: 3,
         load_milli: 4,
         memory_mib: 5,
+        processor_stall_milli: 6,
+        memory_stall_milli: 7,
     };
     let outcome = Outcome::Failed {
         failure: Failure::Full,
@@ -333,21 +343,38 @@ fn messages() -> Vec<String> {
         ),
         line("ToScheduler::Login", &ToScheduler::Login(login)),
         line("ToScheduler::State", &ToScheduler::State(state)),
-        line("ToScheduler::Want", &ToScheduler::Want(want.clone())),
+        line("Deal::Want", &ToScheduler::Deal(Deal::Want(want))),
         line(
-            "ToScheduler::Withdraw",
-            &ToScheduler::Withdraw(RequestId(5)),
+            "Deal::Withdraw",
+            &ToScheduler::Deal(Deal::Withdraw(RequestId(5))),
         ),
         line(
-            "ToScheduler::Return",
-            &ToScheduler::Return {
+            "Deal::Began",
+            &ToScheduler::Deal(Deal::Began {
+                request: RequestId(5),
+                lease: LeaseId(6),
+            }),
+        ),
+        line(
+            "Deal::Ended",
+            &ToScheduler::Deal(Deal::Ended {
+                request: RequestId(5),
                 lease: LeaseId(6),
                 outcome: Outcome::Done {
                     usage,
                     output_bytes: 9,
                 },
-            },
+            }),
         ),
+        line(
+            "Deal::Ended, failed",
+            &ToScheduler::Deal(Deal::Ended {
+                request: RequestId(5),
+                lease: LeaseId(6),
+                outcome,
+            }),
+        ),
+        line("Deal::Return", &ToScheduler::Deal(Deal::Return(LeaseId(6)))),
         line(
             "ToScheduler::Toolchains",
             &ToScheduler::Toolchains {
@@ -391,13 +418,27 @@ fn messages() -> Vec<String> {
             "FromScheduler::Refused",
             &FromScheduler::Refused("why".to_owned()),
         ),
-        line("FromScheduler::Grant", &FromScheduler::Grant(grant.clone())),
+        line("Offer::Grant", &FromScheduler::Offer(Offer::Grant(grant))),
         line(
-            "FromScheduler::Deny",
-            &FromScheduler::Deny {
+            "Offer::Size",
+            &FromScheduler::Offer(Offer::Size {
+                request: RequestId(5),
+                size: Size {
+                    cost_us: 70_000,
+                    memory_mib: 300,
+                },
+            }),
+        ),
+        line(
+            "Offer::Revoke",
+            &FromScheduler::Offer(Offer::Revoke(LeaseId(6))),
+        ),
+        line(
+            "Offer::Deny",
+            &FromScheduler::Offer(Offer::Deny {
                 request: RequestId(5),
                 why: "why".to_owned(),
-            },
+            }),
         ),
         line(
             "FromScheduler::Elsewhere",
@@ -426,15 +467,7 @@ fn messages() -> Vec<String> {
                 news: news(picture, usage),
             },
         ),
-        line("ToNode::Want", &ToNode::Want(want)),
-        line("ToNode::Withdraw", &ToNode::Withdraw(RequestId(5))),
-        line(
-            "ToNode::Return",
-            &ToNode::Return {
-                lease: LeaseId(6),
-                outcome,
-            },
-        ),
+        line("ToNode::Deal", &ToNode::Deal(Deal::Withdraw(RequestId(5)))),
         line("ToNode::WantLocal", &ToNode::WantLocal(RequestId(5))),
         line("ToNode::ReturnLocal", &ToNode::ReturnLocal(RequestId(5))),
         line(
@@ -444,14 +477,11 @@ fn messages() -> Vec<String> {
                 file: "f.c".into(),
             },
         ),
-        line("FromNode::Grant", &FromNode::Grant { grant, own: true }),
         line(
-            "FromNode::Deny",
-            &FromNode::Deny {
-                request: RequestId(5),
-                why: "why".to_owned(),
-            },
+            "FromNode::Offer",
+            &FromNode::Offer(Offer::Revoke(LeaseId(6))),
         ),
+        line("FromNode::Void", &FromNode::Void),
         line("FromNode::LocalSlot", &FromNode::LocalSlot(RequestId(5))),
         line(
             "Datagram::Question",

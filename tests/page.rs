@@ -38,6 +38,8 @@ impl Scheduler {
                 names: vec!["build.example.org".into()],
             }),
             icecream_monitors,
+            algorithm: ice::scheduler::Algorithm::default(),
+            memory: None,
         })
         .expect("ports for the scheduler");
         static RUNNING: std::sync::Once = std::sync::Once::new();
@@ -149,10 +151,6 @@ fn the_page_comes_with_a_policy_that_allows_only_itself() {
 #[test]
 fn a_request_is_answered_as_it_deserves() {
     let scheduler = Scheduler::start(false);
-    let long = format!(
-        "GET / HTTP/1.1\r\nHost: localhost\r\nX: {}\r\n\r\n",
-        "x".repeat(64 << 10)
-    );
     for (request, expect) in [
         ("GET /healthz HTTP/1.1\r\nHost: 127.0.0.1:8767\r\n\r\n", 200),
         (
@@ -179,13 +177,33 @@ fn a_request_is_answered_as_it_deserves() {
             404,
         ),
         ("no request\r\n\r\n", 400),
-        (&long, 431),
     ] {
         let (status, _, body) = scheduler.ask(request);
         let head = &request[..request.len().min(60)];
         assert_eq!(status, expect, "{head:?}: {body}");
         assert!(!request.starts_with("HEAD") || body.is_empty(), "{body}");
     }
+}
+
+#[test]
+fn a_head_without_an_end_is_cut_off() {
+    let scheduler = Scheduler::start(false);
+    let mut stream = scheduler.connect(scheduler.http);
+    let start = "GET /healthz HTTP/1.1\r\nHost: localhost\r\nX: ";
+    stream.write_all(start.as_bytes()).unwrap();
+    // The other end may hang up before all is said, and its kernel may then drop its answer.
+    let said = stream.write_all("x".repeat(8 << 20).as_bytes());
+    let mut answer = Vec::new();
+    let heard = stream.read_to_end(&mut answer);
+    let answer = String::from_utf8_lossy(&answer).into_owned();
+    assert!(
+        answer.is_empty() || answer.starts_with("HTTP/1.1 431"),
+        "{answer}"
+    );
+    assert!(
+        said.is_err() || heard.is_err() || !answer.is_empty(),
+        "all of it was taken in and nothing came of it"
+    );
 }
 
 #[test]

@@ -11,13 +11,14 @@ use ice::connection::Connection;
 use ice::daemon::link::{self, LinkCommand, LinkConfig, LinkEvent};
 use ice::discover::{self, Seal};
 use ice::executor::block_on;
-use ice::id::{Bytes, Digest, RequestId, Term};
+use ice::id::{Bytes, Digest, LeaseId, RequestId, Term};
 use ice::key::{ClusterKey, Credentials};
 use ice::message::{
-    FromScheduler, Grant, Login, NodeState, Outcome, Status, ToScheduler, Usage, Want,
+    Deal, FromScheduler, Grant, Login, NodeState, Offer, Outcome, Status, Terms, ToScheduler,
+    Usage, Want,
 };
 use ice::reactor::Timer;
-use ice::scheduler::{Server, ServerConfig};
+use ice::scheduler::{Algorithm, Server, ServerConfig};
 use ice::status;
 use smol::Task;
 use smol::channel::{self, Receiver, Sender};
@@ -142,7 +143,7 @@ impl Node {
 
     async fn grant(&self) -> Grant {
         match self.event().await {
-            LinkEvent::Grant(grant) => grant,
+            LinkEvent::Offer(Offer::Grant(grant)) => grant,
             other => panic!("{other:?}"),
         }
     }
@@ -173,6 +174,8 @@ fn config(port: u16, credentials: Credentials, others: Vec<(String, u16)>) -> Se
         alone: false,
         http: None,
         icecream_monitors: false,
+        algorithm: Algorithm::default(),
+        memory: None,
     }
 }
 
@@ -195,15 +198,25 @@ fn login(name: &str, slots: u32) -> Login {
 }
 
 fn want(request: u64) -> LinkCommand {
-    LinkCommand::Want(Want {
+    LinkCommand::Deal(Deal::Want(Want {
         request: RequestId(request),
         toolchain: GCC,
-        platform: "x86_64".into(),
+        terms: Terms {
+            niceness: 0,
+            platform: "x86_64".into(),
+            preferred: String::new(),
+        },
         file: Bytes::from("a.c"),
-        preferred: String::new(),
+        variant: 0,
         except: vec![],
-        niceness: 0,
         own: ice::message::OwnNode::Nothing,
+    }))
+}
+
+fn began(request: u64, lease: LeaseId) -> LinkCommand {
+    LinkCommand::Deal(Deal::Began {
+        request: RequestId(request),
+        lease,
     })
 }
 
@@ -228,6 +241,7 @@ fn leases_travel_from_worker_to_submitter_and_back() {
         let grant = submitter.grant().await;
         assert_eq!(grant.name, "worker");
         assert_eq!(grant.address.to_string(), "127.0.0.1:10245");
+        submitter.say(began(1, grant.lease));
         submitter.say(want(2));
         scheduler
             .until("waiting request", |status| status.waiting == 1)
@@ -244,8 +258,14 @@ fn leases_travel_from_worker_to_submitter_and_back() {
             },
             output_bytes: 100,
         };
-        let lease = grant.lease;
-        submitter.say(LinkCommand::Return { lease, outcome });
+        let (request, lease) = (grant.request, grant.lease);
+        let ended = Deal::Ended {
+            request,
+            lease,
+            outcome,
+        };
+        submitter.say(LinkCommand::Deal(ended));
+        submitter.say(LinkCommand::Deal(Deal::Return(lease)));
         let second = submitter.grant().await;
         assert_eq!(second.request, RequestId(2));
         assert_ne!(second.lease, lease);
@@ -258,10 +278,18 @@ fn leases_travel_from_worker_to_submitter_and_back() {
         scheduler
             .until("departure", |status| status.nodes.len() == 1)
             .await;
+        // The lease went with it.
+        let revoke = LinkEvent::Offer(Offer::Revoke(second.lease));
+        assert_eq!(submitter.event().await, revoke);
+        // What it was for has not begun, and is as hopeless as what comes now.
         submitter.say(want(3));
-        match submitter.event().await {
-            LinkEvent::Deny { request, .. } => assert_eq!(request, RequestId(3)),
-            other => panic!("{other:?}"),
+        for expect in [2, 3] {
+            match submitter.event().await {
+                LinkEvent::Offer(Offer::Deny { request, .. }) => {
+                    assert_eq!(request, RequestId(expect));
+                }
+                other => panic!("{other:?}"),
+            }
         }
     });
 }
@@ -305,6 +333,7 @@ fn a_restarted_scheduler_gets_its_nodes_back_and_what_they_wait_for() {
         submitter.up().await;
         submitter.say(want(1));
         let old = submitter.grant().await;
+        submitter.say(began(1, old.lease));
         submitter.say(want(2));
         scheduler
             .until("waiting request", |status| status.waiting == 1)
@@ -319,10 +348,7 @@ fn a_restarted_scheduler_gets_its_nodes_back_and_what_they_wait_for() {
         // Attempts that failed meanwhile may have been told.
         while !matches!(submitter.event().await, LinkEvent::Up { .. }) {}
         // A lease of the first scheduler means nothing to the second.
-        submitter.say(LinkCommand::Return {
-            lease: old.lease,
-            outcome: Outcome::Unused,
-        });
+        submitter.say(LinkCommand::Deal(Deal::Return(old.lease)));
         assert_eq!(submitter.grant().await.request, RequestId(2));
     });
 }
@@ -488,6 +514,12 @@ fn a_node_that_is_blocked_at_the_text_port_gets_no_jobs() {
         submitter.up().await;
         submitter.say(want(1));
         let granted = submitter.grant().await;
+        submitter.say(began(1, granted.lease));
+        scheduler
+            .until("running job", |status| {
+                status.nodes.iter().any(|node| node.running == 1)
+            })
+            .await;
 
         let listed = telnet.ask("listcs").await;
         assert_eq!(listed.len(), 3, "{listed:?}");
@@ -500,9 +532,12 @@ fn a_node_that_is_blocked_at_the_text_port_gets_no_jobs() {
 
         assert_eq!(telnet.ask("blockcs worker").await, [] as [String; 0]);
         assert_eq!(telnet.ask("listblocks").await, ["   worker\n"]);
+        // What was lent of it is asked back.
+        let revoke = LinkEvent::Offer(Offer::Revoke(granted.lease));
+        assert_eq!(submitter.event().await, revoke);
         submitter.say(want(2));
         match submitter.event().await {
-            LinkEvent::Deny { request, .. } => assert_eq!(request, RequestId(2)),
+            LinkEvent::Offer(Offer::Deny { request, .. }) => assert_eq!(request, RequestId(2)),
             other => panic!("{other:?}"),
         }
         assert_eq!(telnet.ask("UNBLOCKCS worker").await, [] as [String; 0]);
@@ -587,7 +622,8 @@ fn a_standby_sends_everybody_to_the_master_and_takes_over_from_it() {
             assert_eq!(status.nodes.len(), 2);
         }
         submitter.say(want(1));
-        submitter.grant().await;
+        let lease = submitter.grant().await.lease;
+        submitter.say(began(1, lease));
         submitter.say(want(2));
         first
             .until("waiting request", |status| status.waiting == 1)
@@ -680,7 +716,7 @@ fn nonsense_is_dropped_and_harms_nobody() {
         let worker = scheduler.node(login("worker", 2));
         worker.up().await;
         let deal = |request| match want(request) {
-            LinkCommand::Want(want) => ToScheduler::Want(want),
+            LinkCommand::Deal(deal) => ToScheduler::Deal(deal),
             other => panic!("{other:?}"),
         };
         let state = |load_milli| {

@@ -22,10 +22,17 @@ const LAYERS: [(&str, &[&str]); 5] = [
             "frame",
             "include/asking",
             "include/computed",
+            "include/contents",
             "include/directives",
+            "include/follow",
             "include/graph",
+            "include/macros",
             "include/places",
+            "include/reach",
+            "include/request",
             "include/search",
+            "include/suspects",
+            "include/walk",
             "masquerade",
             "monitor/demo",
             "monitor/history",
@@ -39,6 +46,7 @@ const LAYERS: [(&str, &[&str]); 5] = [
             "monitor/views",
             "sandbox/bounds",
             "sandbox/spec",
+            "daemon/session",
             "scheduler/admission",
             "scheduler/chronicle",
             "scheduler/control",
@@ -46,14 +54,19 @@ const LAYERS: [(&str, &[&str]); 5] = [
             "scheduler/icecream",
             "scheduler/lease",
             "scheduler/metrics",
+            "scheduler/fairness",
+            "scheduler/lending",
             "scheduler/node",
             "scheduler/policy",
             "scheduler/queue",
+            "scheduler/roster",
             "scheduler/speed",
             "scheduler/state",
             "scheduler/stories",
             "scheduler/suspicion",
+            "submitter/allot",
             "submitter/environment",
+            "submitter/holdings",
             "submitter/missing",
             "toolchain/closure",
             "toolchain/elf",
@@ -122,7 +135,7 @@ const IMPURE: [&str; 14] = [
 const UNSAFE: [&str; 2] = ["sandbox/enter", "sys"];
 
 /// Files whose types go over a wire or a pipe, or into a file that another version reads.
-const SERIALIZED: [&str; 4] = ["id", "message", "news", "sandbox/spec"];
+const SERIALIZED: [&str; 5] = ["id", "message", "news", "sandbox/spec", "scheduler/speed"];
 
 struct Source {
     name: String,

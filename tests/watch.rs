@@ -41,6 +41,8 @@ impl Scheduler {
             alone: true,
             http: None,
             icecream_monitors: false,
+            algorithm: ice::scheduler::Algorithm::default(),
+            memory: None,
         })
         .expect("a port for the scheduler");
         Self {

@@ -175,6 +175,8 @@ fn scheduler(config: SchedulerConfig) -> Done {
             netname: config.cluster.netname,
             credentials,
             bind,
+            algorithm: config.algorithm,
+            memory: config.memory,
             others,
             is_persistent: config.persistent,
             control: Some(config.control),

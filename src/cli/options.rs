@@ -8,6 +8,8 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand};
 
+use crate::scheduler::Algorithm;
+
 /// Compile C and C++ on all machines of a network.
 #[derive(Debug, Parser)]
 #[command(
@@ -82,6 +84,13 @@ pub(super) struct SchedulerOptions {
     /// TCP and UDP port; the text control is on the next one.
     #[arg(short, long, value_name = "PORT", default_value_t = 8765)]
     pub(super) port: u16,
+    /// How nodes are chosen: finish, by the expected end of a job; or, as icecream does, fastest,
+    /// round_robin, least_busy or random.
+    #[arg(short, long, value_name = "NAME", default_value = "finish", value_parser = Algorithm::parse)]
+    pub(super) algorithm: Algorithm,
+    /// Where what is learned of nodes and jobs is kept, otherwise in the cache directory; - to forget it.
+    #[arg(long, value_name = "FILE")]
+    pub(super) memory: Option<PathBuf>,
     /// Take connections on this interface only.
     #[arg(short, long, value_name = "INTERFACE")]
     pub(super) interface: Option<String>,

@@ -106,7 +106,8 @@ impl PrivateCluster {
             Role::start(role, command, log, signals).map_err(io("start a process"))
         };
 
-        let mut scheduler = start("scheduler", &["--alone", "--port", &port.to_string()])?;
+        let words = ["--alone", "--port", &port.to_string(), "--memory", "-"];
+        let mut scheduler = start("scheduler", &words)?;
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         scheduler.wait_until(signals, || {
             TcpStream::connect_timeout(&address, START_PATIENCE).is_ok()

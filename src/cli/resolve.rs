@@ -64,6 +64,13 @@ impl World {
     ) -> Result<SchedulerConfig, ConfigError> {
         Ok(SchedulerConfig {
             port: options.port,
+            algorithm: options.algorithm,
+            memory: match options.memory {
+                Some(file) if file.as_os_str() == "-" => None,
+                Some(file) => Some(self.absolute(file)),
+                // Without a home it does without.
+                None => self.places.memory().ok(),
+            },
             interface: options.interface,
             others: self.schedulers(options.scheduler),
             persistent: options.persistent_client_connection,

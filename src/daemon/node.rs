@@ -1,33 +1,35 @@
-//! The node's dispatcher: one task that owns the slots and knows whose request each lease answers.
+//! The node's dispatcher: one task that owns the slots and knows who holds each lease.
 //!
 //! Submitters (one in this process, or agents beside a system daemon), the worker and the link to
 //! the scheduler each speak to it through channels; it alone decides, in the order in which their
 //! words arrive, so nothing here is locked. When a submitter goes, everything it held goes back.
 
-use std::collections::BTreeMap;
-use std::sync::atomic::Ordering;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use smol::channel::{self, Receiver, Sender};
 
 use super::link::{LinkCommand, LinkEvent};
-use super::load;
+use super::load::Pressure;
 use super::slots::{Admission, Claim, Slots};
 use crate::executor;
-use crate::id::{Bytes, Digest, LeaseId, NodeId, RequestId, Term};
-use crate::message::{FromNode, Grant, NodeState, Outcome, OwnNode, ToNode};
+use crate::id::{Bytes, Digest, LeaseId, RequestId, Term};
+use crate::message::{Deal, FromNode, NodeState, Offer, OwnNode, ToNode};
 use crate::news::{LocalJobs, OTHER_REASONS, REASONS_MAX, file_end};
 
-/// A submitter, as the node knows it.
+/// A submitter, as the node knows it; it is part of the numbers of its requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Port(u64);
+struct Port(u32);
 
 /// What the dispatcher hears.
 enum Event {
     Opened(Port, Sender<FromNode>),
     From(Port, ToNode),
     Closed(Port),
-    Claim(Claim, Sender<bool>),
+    /// Whether the claim is accepted, and then that it has its slot, is said over the channel.
+    Claim(Claim, LeaseId, Sender<bool>),
     Ready(Claim),
     Release(Claim),
     Toolchains {
@@ -45,17 +47,18 @@ enum Event {
     TellState,
     /// The pause after the first local job that the scheduler has not been told of is over.
     TellLocal,
-    /// The load, times 1000, and the available memory in MiB.
-    Pressure(u32, u64),
+    /// What burdens this machine now.
+    Pressure(Pressure),
 }
 
 /// A handle on the node, for those who live in the same process.
 #[derive(Clone)]
 pub struct Node {
     events: Sender<Event>,
-    next: std::sync::Arc<std::sync::atomic::AtomicU64>,
+    claims: Arc<AtomicU64>,
+    ports: Arc<AtomicU32>,
     /// The latest term of a scheduler that this node has known.
-    term: std::sync::Arc<std::sync::atomic::AtomicU64>,
+    term: Arc<AtomicU64>,
 }
 
 /// Room for a remote job, and later its slot; free again when dropped.
@@ -92,8 +95,9 @@ impl Node {
         let (sender, events) = channel::unbounded();
         let node = Self {
             events: sender.clone(),
-            next: std::sync::Arc::default(),
-            term: std::sync::Arc::default(),
+            claims: Arc::default(),
+            ports: Arc::default(),
+            term: Arc::default(),
         };
         let dispatcher = Dispatcher {
             slots: Slots::new(slots),
@@ -102,16 +106,15 @@ impl Node {
             waiting_for_idle: Vec::new(),
             link,
             ports: BTreeMap::new(),
-            requests: BTreeMap::new(),
+            requests: BTreeSet::new(),
             leases: BTreeMap::new(),
             local: BTreeMap::new(),
             remote: BTreeMap::new(),
             next: 0,
             loopback,
-            own: None,
             told: NodeState::default(),
             telling: false,
-            pressure: (0, 0),
+            pressure: Pressure::default(),
             untold: BTreeMap::new(),
             events: sender.clone(),
         };
@@ -125,12 +128,8 @@ impl Node {
         };
         let watch = async move {
             loop {
-                let (load_milli, memory_mib) = load::pressure();
-                if pressure
-                    .send(Event::Pressure(load_milli, memory_mib))
-                    .await
-                    .is_err()
-                {
+                let now = Event::Pressure(Pressure::now());
+                if pressure.send(now).await.is_err() {
                     return;
                 }
                 crate::reactor::Timer::after(PRESSURE_EVERY).await;
@@ -144,7 +143,7 @@ impl Node {
 
     /// Connects a submitter: what it sends over the first channel is heard, until it is closed.
     pub fn open(&self) -> (Sender<ToNode>, Receiver<FromNode>) {
-        let port = Port(self.number());
+        let port = Port(self.ports.fetch_add(1, Ordering::Relaxed));
         let (to_node, from_submitter) = channel::unbounded();
         let (to_submitter, from_node) = channel::unbounded();
         let events = self.events.clone();
@@ -159,11 +158,12 @@ impl Node {
         (to_node, from_node)
     }
 
-    /// Room for a remote job; none when all slots and the queue are full.
-    pub async fn remote_room(&self) -> Option<RemoteRoom> {
-        let claim = Claim(self.number());
+    /// Room for a remote job under this lease; none when all slots and the queue are full.
+    pub async fn remote_room(&self, lease: LeaseId) -> Option<RemoteRoom> {
+        let claim = Claim(self.claims.fetch_add(1, Ordering::Relaxed));
         let (sender, answers) = channel::bounded(2);
-        self.events.try_send(Event::Claim(claim, sender)).ok()?;
+        let event = Event::Claim(claim, lease, sender);
+        self.events.try_send(event).ok()?;
         // From here on, dropping this future releases the claim, granted or not.
         let room = RemoteRoom {
             events: self.events.clone(),
@@ -200,10 +200,6 @@ impl Node {
     pub fn toolchains(&self, added: Vec<Digest>, removed: Vec<Digest>) {
         let _ = self.events.try_send(Event::Toolchains { added, removed });
     }
-
-    fn number(&self) -> u64 {
-        self.next.fetch_add(1, Ordering::Relaxed)
-    }
 }
 
 /// Between two looks at the machine's load.
@@ -218,14 +214,14 @@ const STATE_PAUSE: Duration = Duration::from_millis(100);
 struct Dispatcher {
     slots: Slots,
     /// The latest term of a scheduler; [`Node`] reads it.
-    term: std::sync::Arc<std::sync::atomic::AtomicU64>,
+    term: Arc<AtomicU64>,
     is_draining: bool,
     /// They want to know when no job of others runs and no more submitters than this are connected.
     waiting_for_idle: Vec<(usize, Sender<()>)>,
     link: Sender<LinkCommand>,
     ports: BTreeMap<Port, Sender<FromNode>>,
-    /// Wants at the scheduler, by the number under which the scheduler knows them.
-    requests: BTreeMap<RequestId, (Port, RequestId)>,
+    /// Requests that wait at the scheduler, by the number under which the scheduler knows them.
+    requests: BTreeSet<RequestId>,
     /// Leases that submitters hold.
     leases: BTreeMap<LeaseId, Port>,
     /// Local claims, held or waiting.
@@ -234,18 +230,16 @@ struct Dispatcher {
     remote: BTreeMap<Claim, Sender<bool>>,
     next: u64,
     loopback: bool,
-    /// This node's number at the scheduler, while there is one.
-    own: Option<NodeId>,
     told: NodeState,
     /// Whether the pause after the last word on the state lasts.
     telling: bool,
-    pressure: (u32, u64),
+    pressure: Pressure,
     /// Local jobs of which the scheduler has not been told, by reason.
     untold: BTreeMap<String, LocalJobs>,
     events: Sender<Event>,
 }
 
-/// Local claims are numbered by the dispatcher, remote ones by [`Node::number`]: this keeps them apart.
+/// Local claims are numbered by the dispatcher, remote ones by [`Node::claim`]: this keeps them apart.
 const LOCAL_CLAIMS: u64 = 1 << 63;
 
 impl Dispatcher {
@@ -274,18 +268,16 @@ impl Dispatcher {
                 self.tell_link(LinkCommand::NoRemote("it is about to end".to_owned()));
             }
             Event::WhenIdle(submitters, sender) => self.waiting_for_idle.push((submitters, sender)),
-            Event::Claim(_, sender) if self.is_draining => {
+            Event::Claim(_, _, sender) if self.is_draining => {
                 let _ = sender.try_send(false);
             }
-            Event::Claim(claim, sender) => match self.slots.claim_remote(claim) {
-                Admission::Accepted => {
-                    let _ = sender.try_send(true);
+            Event::Claim(claim, lease, sender) => {
+                let admission = self.slots.claim_remote(claim, lease);
+                let _ = sender.try_send(admission == Admission::Accepted);
+                if admission == Admission::Accepted {
                     self.remote.insert(claim, sender);
                 }
-                Admission::Busy => {
-                    let _ = sender.try_send(false);
-                }
-            },
+            }
             Event::Ready(claim) => self.slots.ready(claim),
             Event::Release(claim) => {
                 self.remote.remove(&claim);
@@ -300,13 +292,9 @@ impl Dispatcher {
                 let untold = std::mem::take(&mut self.untold);
                 self.tell_link(LinkCommand::LocalJobs(untold.into_values().collect()));
             }
-            Event::Pressure(load_milli, memory_mib) => {
-                // Both wander all the time; only what would change a placement is worth a word.
-                let (load_before, memory_before) = self.pressure;
-                if load_milli.abs_diff(load_before) >= 250
-                    || memory_mib.abs_diff(memory_before) * 10 >= memory_before
-                {
-                    self.pressure = (load_milli, memory_mib);
+            Event::Pressure(now) => {
+                if now.differs_much(&self.pressure) {
+                    self.pressure = now;
                 }
             }
         }
@@ -314,33 +302,7 @@ impl Dispatcher {
 
     fn on_submitter(&mut self, port: Port, message: ToNode) {
         match message {
-            ToNode::Want(mut want) => {
-                let ours = RequestId(self.number());
-                self.requests.insert(ours, (port, want.request));
-                want.request = ours;
-                if self.loopback && want.own == OwnNode::Locally {
-                    want.own = OwnNode::AsWorker;
-                }
-                self.tell_link(LinkCommand::Want(want));
-            }
-            ToNode::Withdraw(request) => {
-                let ours = self
-                    .requests
-                    .iter()
-                    .find(|(_, whose)| **whose == (port, request))
-                    .map(|(ours, _)| *ours);
-                if let Some(ours) = ours {
-                    self.requests.remove(&ours);
-                    self.tell_link(LinkCommand::Withdraw(ours));
-                }
-            }
-            ToNode::Return { lease, outcome } => {
-                // A lease that the submitter does not hold is not its to return.
-                if self.leases.get(&lease) == Some(&port) {
-                    self.leases.remove(&lease);
-                    self.tell_link(LinkCommand::Return { lease, outcome });
-                }
-            }
+            ToNode::Deal(deal) => self.on_deal(port, deal),
             ToNode::WantLocal(request) => {
                 let claim = Claim(LOCAL_CLAIMS | self.number());
                 self.local.insert(claim, (port, request));
@@ -385,17 +347,76 @@ impl Dispatcher {
         noted.file = file_end(&file);
     }
 
+    /// Passes on what a submitter says, as far as it is the submitter's to say: its requests are told by
+    /// their numbers, and its leases are remembered.
+    fn on_deal(&mut self, port: Port, deal: Deal) {
+        match deal {
+            Deal::Want(mut want) => {
+                let Some(ours) = want.request.of_agent(port.0) else {
+                    let why = "the request's number is too large".to_owned();
+                    let request = want.request;
+                    self.tell_port(port, FromNode::Offer(Offer::Deny { request, why }));
+                    return;
+                };
+                want.request = ours;
+                if self.loopback && want.own == OwnNode::Locally {
+                    want.own = OwnNode::AsWorker;
+                }
+                if self.requests.insert(ours) {
+                    self.tell_link(LinkCommand::Deal(Deal::Want(want)));
+                }
+            }
+            Deal::Withdraw(request) => {
+                let ours = request.of_agent(port.0);
+                if let Some(ours) = ours.filter(|ours| self.requests.remove(ours)) {
+                    self.tell_link(LinkCommand::Deal(Deal::Withdraw(ours)));
+                }
+            }
+            Deal::Began { request, lease } => {
+                let Some(ours) = request.of_agent(port.0) else {
+                    return;
+                };
+                self.requests.remove(&ours);
+                // Also when the lease is void by now: the job no longer waits.
+                if self.leases.get(&lease).is_none_or(|holder| *holder == port) {
+                    let request = ours;
+                    self.tell_link(LinkCommand::Deal(Deal::Began { request, lease }));
+                }
+            }
+            Deal::Ended {
+                request,
+                lease,
+                outcome,
+            } => {
+                let ours = request.of_agent(port.0);
+                if let Some(request) = ours.filter(|_| self.leases.get(&lease) == Some(&port)) {
+                    self.tell_link(LinkCommand::Deal(Deal::Ended {
+                        request,
+                        lease,
+                        outcome,
+                    }));
+                }
+            }
+            Deal::Return(lease) => {
+                if self.leases.get(&lease) == Some(&port) {
+                    self.leases.remove(&lease);
+                    self.tell_link(LinkCommand::Deal(Deal::Return(lease)));
+                }
+            }
+        }
+    }
+
     fn on_closed(&mut self, port: Port) {
         self.ports.remove(&port);
         let requests: Vec<RequestId> = self
             .requests
             .iter()
-            .filter(|(_, whose)| whose.0 == port)
-            .map(|(ours, _)| *ours)
+            .copied()
+            .filter(|request| request.agent() == port.0)
             .collect();
         for request in requests {
             self.requests.remove(&request);
-            self.tell_link(LinkCommand::Withdraw(request));
+            self.tell_link(LinkCommand::Deal(Deal::Withdraw(request)));
         }
         let leases: Vec<LeaseId> = self
             .leases
@@ -405,10 +426,7 @@ impl Dispatcher {
             .collect();
         for lease in leases {
             self.leases.remove(&lease);
-            self.tell_link(LinkCommand::Return {
-                lease,
-                outcome: Outcome::Unused,
-            });
+            self.tell_link(LinkCommand::Deal(Deal::Return(lease)));
         }
         let claims: Vec<Claim> = self
             .local
@@ -427,43 +445,50 @@ impl Dispatcher {
             LinkEvent::Up { node, name, term } => {
                 self.term.fetch_max(term.0, Ordering::Relaxed);
                 log::info!("the scheduler knows this node as {name} ({node})");
-                self.own = Some(node);
             }
             LinkEvent::Down(why) => {
                 log::warn!("no scheduler: {why}");
-                self.own = None;
                 // The next scheduler knows nothing of these; their jobs go on, since a worker
                 // takes whoever has the key and finds a free slot.
                 self.leases.clear();
-            }
-            LinkEvent::Grant(grant) => self.on_grant(grant),
-            LinkEvent::Deny { request, why } => {
-                if let Some((port, theirs)) = self.requests.remove(&request) {
-                    self.tell_port(
-                        port,
-                        FromNode::Deny {
-                            request: theirs,
-                            why,
-                        },
-                    );
+                for port in self.ports.keys() {
+                    self.tell_port(*port, FromNode::Void);
                 }
             }
+            LinkEvent::Offer(offer) => self.on_offer(offer),
         }
     }
 
-    fn on_grant(&mut self, mut grant: Grant) {
-        let whose = self.requests.remove(&grant.request);
-        let Some((port, theirs)) = whose.filter(|(port, _)| self.ports.contains_key(port)) else {
-            self.tell_link(LinkCommand::Return {
-                lease: grant.lease,
-                outcome: Outcome::Unused,
-            });
-            return;
+    /// Hands an offer to the submitter that it is for.
+    fn on_offer(&mut self, offer: Offer) {
+        let (port, offer) = match offer {
+            Offer::Grant(mut grant) => {
+                let port = Port(grant.request.agent());
+                if !self.ports.contains_key(&port) {
+                    self.tell_link(LinkCommand::Deal(Deal::Return(grant.lease)));
+                    return;
+                }
+                self.leases.insert(grant.lease, port);
+                grant.request = grant.request.within_agent();
+                (port, Offer::Grant(grant))
+            }
+            Offer::Size { request, size } => {
+                let port = Port(request.agent());
+                let request = request.within_agent();
+                (port, Offer::Size { request, size })
+            }
+            Offer::Revoke(lease) => match self.leases.get(&lease) {
+                Some(port) => (*port, Offer::Revoke(lease)),
+                None => return,
+            },
+            Offer::Deny { request, why } => {
+                self.requests.remove(&request);
+                let port = Port(request.agent());
+                let request = request.within_agent();
+                (port, Offer::Deny { request, why })
+            }
         };
-        self.leases.insert(grant.lease, port);
-        grant.request = theirs;
-        let own = self.own == Some(grant.node) && !self.loopback;
-        self.tell_port(port, FromNode::Grant { grant, own });
+        self.tell_port(port, FromNode::Offer(offer));
     }
 
     /// Hands out what is free.
@@ -514,8 +539,10 @@ impl Dispatcher {
             local_jobs: self.slots.local_jobs(),
             remote_jobs: self.slots.remote_jobs(),
             waiting: self.requests.len() as u32,
-            load_milli: self.pressure.0,
-            memory_mib: self.pressure.1,
+            load_milli: self.pressure.load_milli,
+            memory_mib: self.pressure.memory_mib,
+            processor_stall_milli: self.pressure.processor_stall_milli,
+            memory_stall_milli: self.pressure.memory_stall_milli,
         }
     }
 

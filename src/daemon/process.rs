@@ -21,7 +21,7 @@ use super::node::{Node, RemoteRoom};
 use crate::account;
 use crate::config::DaemonConfig;
 use crate::executor;
-use crate::id::{Digest, Term};
+use crate::id::{Digest, LeaseId, Term};
 use crate::key::{ClusterKey, Credentials};
 use crate::message::{Login, NodeState};
 use crate::reactor::Async;
@@ -282,9 +282,9 @@ impl Room for RemoteRoom {
 }
 
 impl Admission for NodeSlots {
-    fn room(&self) -> Promise<'_, Box<dyn Room>> {
-        Box::pin(async {
-            let room = self.0.remote_room().await?;
+    fn room(&self, lease: LeaseId) -> Promise<'_, Box<dyn Room>> {
+        Box::pin(async move {
+            let room = self.0.remote_room(lease).await?;
             Some(Box::new(room) as Box<dyn Room>)
         })
     }

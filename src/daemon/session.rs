@@ -5,7 +5,7 @@
 //! takes over, and are made again there. Without a hope for one each is answered at once, so that the
 //! work is done on this machine. Knows no socket and no clock; [`super::link`] has them.
 //!
-//! Leases belong to the connection on which they were granted. What is returned later is swallowed here:
+//! Leases belong to the connection on which they were granted. What is said of them later is swallowed here:
 //! to another scheduler the number would mean somebody else's lease.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,25 +13,16 @@ use std::time::Duration;
 
 use crate::id::{Digest, LeaseId, NodeId, RequestId, Term, Time};
 use crate::message::{
-    FromScheduler, Grant, Login, NodeState, Outcome, REPORT_EVERY_MS, ToScheduler, Want,
+    Deal, FromScheduler, Login, NodeState, Offer, REPORT_EVERY_MS, ToScheduler, Want,
 };
 use crate::news::LocalJobs;
 
 /// What the rest of the daemon says to the scheduler.
 #[derive(Clone, Debug, PartialEq)]
 pub enum LinkCommand {
-    /// A submitter wants a slot. The answer is one [`LinkEvent::Grant`] or [`LinkEvent::Deny`], unless the
-    /// request is withdrawn before.
-    Want(Want),
-    /// A request is withdrawn. A grant may already be on its way to the daemon, and must be returned.
-    Withdraw(RequestId),
-    /// A lease ends.
-    Return {
-        /// Which.
-        lease: LeaseId,
-        /// What came of it.
-        outcome: Outcome,
-    },
+    /// A submitter speaks of slots. A request is answered by an offer of a lease, which need not be the only
+    /// one, or by a denial, unless it is withdrawn or begun before.
+    Deal(Deal),
     /// Toolchains came into the store, or went.
     Toolchains {
         /// New ones.
@@ -64,15 +55,8 @@ pub enum LinkEvent {
     /// There is no scheduler, for this reason. Leases of the one before are void. Also said, once
     /// for each reason, while none can be found.
     Down(String),
-    /// A slot.
-    Grant(Grant),
-    /// No slot: compile locally.
-    Deny {
-        /// Which request.
-        request: RequestId,
-        /// A sentence.
-        why: String,
-    },
+    /// A submitter is told of slots.
+    Offer(Offer),
 }
 
 /// What happened.
@@ -123,7 +107,7 @@ const PATIENCE: Duration = Duration::from_millis(2500);
 const HOPS_MAX: u32 = 5;
 /// A tick that comes so much too late says that this process was stopped, not the scheduler.
 const LATENESS: Duration = Duration::from_millis(500);
-/// Requests without an answer, at most; more are denied.
+/// Requests that wait, at most; more are denied.
 const PENDING_MAX: usize = 4096;
 /// Toolchains that are told to the scheduler, at most.
 const TOOLCHAINS_MAX: usize = 10_000;
@@ -215,34 +199,14 @@ impl Session {
     }
 
     fn command(&mut self, command: LinkCommand, now: Time) {
-        let is_up = matches!(self.phase, Phase::Up { .. });
         match command {
-            LinkCommand::Want(want) if !is_up && self.patience.is_none() => {
-                let why = format!("no scheduler: {}", self.why);
-                self.deny(want.request, why);
-            }
-            LinkCommand::Want(want) if self.pending.len() >= PENDING_MAX => {
-                self.deny(want.request, "too many requests wait".into());
-            }
-            LinkCommand::Want(want) => {
-                self.pending.insert(want.request, want.clone());
-                if is_up {
-                    self.send(ToScheduler::Want(want));
-                }
-            }
-            LinkCommand::Withdraw(request) => {
-                if self.pending.remove(&request).is_some() && is_up {
-                    self.send(ToScheduler::Withdraw(request));
-                }
-            }
-            LinkCommand::Return { lease, outcome } => {
-                if self.leases.remove(&lease) {
-                    self.send(ToScheduler::Return { lease, outcome });
-                }
-            }
+            LinkCommand::Deal(deal) => self.deal(deal),
             LinkCommand::Toolchains { added, removed } => self.take_toolchains(added, removed),
-            LinkCommand::LocalJobs(_) if !is_up => {}
-            LinkCommand::LocalJobs(jobs) => self.send(ToScheduler::LocalJobs(jobs)),
+            LinkCommand::LocalJobs(jobs) => {
+                if matches!(self.phase, Phase::Up { .. }) {
+                    self.send(ToScheduler::LocalJobs(jobs));
+                }
+            }
             LinkCommand::Slots(slots) => {
                 self.login.slots = slots;
                 self.tell_capacity();
@@ -262,6 +226,73 @@ impl Session {
                     if report_due(*reported, *changed) <= now {
                         self.report(now);
                     }
+                }
+            }
+        }
+    }
+
+    fn deal(&mut self, deal: Deal) {
+        let is_up = matches!(self.phase, Phase::Up { .. });
+        match deal {
+            Deal::Want(want) if !is_up && self.patience.is_none() => {
+                let why = format!("no scheduler: {}", self.why);
+                self.deny(want.request, why);
+            }
+            Deal::Want(want) if self.pending.len() >= PENDING_MAX => {
+                self.deny(want.request, "too many requests wait".into());
+            }
+            Deal::Want(want) => {
+                self.pending.insert(want.request, want.clone());
+                if is_up {
+                    self.say(Deal::Want(want));
+                }
+            }
+            Deal::Withdraw(request) => {
+                if self.pending.remove(&request).is_some() && is_up {
+                    self.say(Deal::Withdraw(request));
+                }
+            }
+            Deal::Began { request, lease } => {
+                // Even under a lease that is void, the job no longer waits.
+                let waited = self.pending.remove(&request).is_some();
+                if self.leases.contains(&lease) {
+                    self.say(Deal::Began { request, lease });
+                } else if waited && is_up {
+                    self.say(Deal::Withdraw(request));
+                }
+            }
+            Deal::Ended { lease, .. } => {
+                if self.leases.contains(&lease) {
+                    self.say(deal);
+                }
+            }
+            Deal::Return(lease) => {
+                if self.leases.remove(&lease) {
+                    self.say(Deal::Return(lease));
+                }
+            }
+        }
+    }
+
+    fn offer(&mut self, offer: Offer) {
+        match offer {
+            Offer::Grant(grant) => {
+                self.leases.insert(grant.lease);
+                self.tell(LinkEvent::Offer(Offer::Grant(grant)));
+            }
+            Offer::Revoke(lease) => {
+                if self.leases.contains(&lease) {
+                    self.tell(LinkEvent::Offer(Offer::Revoke(lease)));
+                }
+            }
+            Offer::Size { request, size } => {
+                if self.pending.contains_key(&request) {
+                    self.tell(LinkEvent::Offer(Offer::Size { request, size }));
+                }
+            }
+            Offer::Deny { request, why } => {
+                if self.pending.remove(&request).is_some() {
+                    self.deny(request, why);
                 }
             }
         }
@@ -326,7 +357,7 @@ impl Session {
                 // What the one before did not answer. The numbers of its nodes mean nothing here.
                 for mut want in self.pending.values().cloned().collect::<Vec<_>>() {
                     want.except.clear();
-                    self.send(ToScheduler::Want(want));
+                    self.say(Deal::Want(want));
                 }
             }
             (Phase::Greeting { .. }, FromScheduler::Elsewhere(_)) if self.hops < HOPS_MAX => {
@@ -346,23 +377,7 @@ impl Session {
                 self.pause = PAUSE_LONGEST;
                 self.give_up(format!("the scheduler refuses this node: {why}"), now);
             }
-            (Phase::Up { .. }, FromScheduler::Grant(grant)) => {
-                if self.pending.remove(&grant.request).is_some() {
-                    self.leases.insert(grant.lease);
-                    self.tell(LinkEvent::Grant(grant));
-                } else {
-                    // It crossed the withdrawal.
-                    self.send(ToScheduler::Return {
-                        lease: grant.lease,
-                        outcome: Outcome::Unused,
-                    });
-                }
-            }
-            (Phase::Up { .. }, FromScheduler::Deny { request, why }) => {
-                if self.pending.remove(&request).is_some() {
-                    self.deny(request, why);
-                }
-            }
+            (Phase::Up { .. }, FromScheduler::Offer(offer)) => self.offer(offer),
             (
                 Phase::Up { .. },
                 FromScheduler::Alive
@@ -471,11 +486,15 @@ impl Session {
     }
 
     fn deny(&mut self, request: RequestId, why: String) {
-        self.tell(LinkEvent::Deny { request, why });
+        self.tell(LinkEvent::Offer(Offer::Deny { request, why }));
     }
 
     fn tell(&mut self, event: LinkEvent) {
         self.outputs.push(Output::Tell(event));
+    }
+
+    fn say(&mut self, deal: Deal) {
+        self.send(ToScheduler::Deal(deal));
     }
 
     fn send(&mut self, message: ToScheduler) {
@@ -495,7 +514,7 @@ fn report_due(reported: Time, changed: bool) -> Time {
 mod tests {
     use super::*;
     use crate::id::Bytes;
-    use crate::message::Failure;
+    use crate::message::{Failure, Grant, Home, Outcome, Terms};
 
     struct Story {
         session: Session,
@@ -550,6 +569,10 @@ mod tests {
             self.input(Input::Command(command))
         }
 
+        fn deal(&mut self, deal: Deal) -> Vec<Output> {
+            self.command(LinkCommand::Deal(deal))
+        }
+
         fn pass_ms(&mut self, time_ms: u64) {
             self.now = self.now.after(Duration::from_millis(time_ms));
         }
@@ -563,36 +586,55 @@ mod tests {
         }
     }
 
-    fn want(request: u64) -> LinkCommand {
-        LinkCommand::Want(Want {
+    fn want(request: u64) -> Want {
+        Want {
             request: RequestId(request),
             toolchain: Digest([0; 32]),
-            platform: "x86_64".into(),
+            terms: terms(),
             file: Bytes::from("a.c"),
-            preferred: String::new(),
+            variant: 0,
             except: vec![],
-            niceness: 0,
             own: crate::message::OwnNode::Locally,
-        })
+        }
     }
 
-    fn grant(request: u64, lease: u64) -> Grant {
-        Grant {
+    fn terms() -> Terms {
+        Terms {
+            niceness: 0,
+            platform: "x86_64".into(),
+            preferred: String::new(),
+        }
+    }
+
+    fn grant(request: u64, lease: u64) -> Offer {
+        Offer::Grant(Grant {
             request: RequestId(request),
+            terms: terms(),
             lease: LeaseId(lease),
             node: NodeId(9),
             name: "w".into(),
             address: "10.0.0.9:10245".parse().unwrap(),
-            valid_ms: 1000,
             term: Term(5),
+            home: Home::No,
+            once: false,
+            slowness_milli: 1000,
+            memory_mib: 0,
+        })
+    }
+
+    fn began(request: u64, lease: u64) -> Deal {
+        Deal::Began {
+            request: RequestId(request),
+            lease: LeaseId(lease),
         }
     }
 
-    fn unused(lease: u64) -> LinkCommand {
-        LinkCommand::Return {
-            lease: LeaseId(lease),
-            outcome: Outcome::Unused,
-        }
+    fn said(deal: Deal) -> Output {
+        Output::Send(ToScheduler::Deal(deal))
+    }
+
+    fn told(offer: Offer) -> Output {
+        Output::Tell(LinkEvent::Offer(offer))
     }
 
     fn busy(local_jobs: u32) -> NodeState {
@@ -604,7 +646,7 @@ mod tests {
 
     fn denied(outputs: &[Output]) -> Vec<u64> {
         let denied = outputs.iter().filter_map(|output| match output {
-            Output::Tell(LinkEvent::Deny { request, why }) => {
+            Output::Tell(LinkEvent::Offer(Offer::Deny { request, why })) => {
                 assert!(why.starts_with("no scheduler"), "{why}");
                 Some(request.0)
             }
@@ -667,69 +709,45 @@ mod tests {
     #[test]
     fn without_a_scheduler_requests_are_denied_at_once() {
         let mut story = Story::new();
-        assert_eq!(denied(&story.command(want(1))), [1]);
+        assert_eq!(denied(&story.deal(Deal::Want(want(1)))), [1]);
         let _ = story.input(Input::Tick);
-        assert_eq!(denied(&story.command(want(2))), [2]);
+        assert_eq!(denied(&story.deal(Deal::Want(want(2)))), [2]);
         let _ = story.input(Input::Connected);
-        assert_eq!(denied(&story.command(want(3))), [3]);
+        assert_eq!(denied(&story.deal(Deal::Want(want(3)))), [3]);
         story.welcome();
-        assert!(matches!(
-            &story.command(want(4))[..],
-            [Output::Send(ToScheduler::Want(_))]
-        ));
+        let want = Deal::Want(want(4));
+        assert_eq!(story.deal(want.clone()), [said(want)]);
     }
 
     #[test]
-    fn when_the_scheduler_goes_leases_are_void_and_requests_wait_for_another_in_vain() {
+    fn when_the_scheduler_goes_leases_are_void_and_requests_wait_for_the_next() {
         let mut story = Story::up();
-        for request in 1..=3 {
-            let _ = story.command(want(request));
+        for request in 1..=4 {
+            let _ = story.deal(Deal::Want(want(request)));
         }
-        let expect = Output::Tell(LinkEvent::Grant(grant(1, 71)));
-        assert_eq!(story.hear(FromScheduler::Grant(grant(1, 71))), [expect]);
+        let offer = grant(1, 71);
+        let expect = told(offer.clone());
+        assert_eq!(story.hear(FromScheduler::Offer(offer)), [expect]);
+        assert_eq!(story.deal(began(1, 71)), [said(began(1, 71))]);
         story.pass_ms(5000);
         let outputs = story.input(Input::Lost("it ended".into()));
         let down = Output::Tell(LinkEvent::Down("it ended".into()));
         assert_eq!(outputs, [down]);
-        // Another may use number 71 for another's lease.
-        assert_eq!(story.command(unused(71)), []);
-        assert_eq!(story.command(want(4)), []);
-        let mut waited = 0;
-        loop {
-            let (passed, outputs) = story.wake();
-            waited += passed;
-            if outputs == [Output::Connect] {
-                let _ = story.input(Input::Lost("refused".into()));
-                continue;
-            }
-            assert_eq!(denied(&outputs), [2, 3, 4]);
-            break;
-        }
-        assert_eq!(waited, PATIENCE.as_millis());
-        assert_eq!(denied(&story.command(want(5))), [5], "at once from now on");
-    }
-
-    #[test]
-    fn requests_without_an_answer_are_made_again_at_the_next_scheduler() {
-        let mut story = Story::up();
-        let _ = story.command(want(1));
-        let _ = story.command(want(2));
-        story.pass_ms(5000);
-        let _ = story.input(Input::Lost("it ended".into()));
-        let _ = story.command(want(3));
-        assert_eq!(story.command(LinkCommand::Withdraw(RequestId(2))), []);
+        // Meanwhile one is withdrawn, one comes, and one begins under the lease that is void.
+        assert_eq!(story.deal(Deal::Withdraw(RequestId(2))), []);
+        assert_eq!(story.deal(Deal::Want(want(5))), []);
+        assert_eq!(story.deal(began(3, 71)), []);
         assert_eq!(story.wake(), (0, vec![Output::Connect]));
         let _ = story.input(Input::Connected);
-        let again = |outputs: Vec<Output>| -> Vec<u64> {
-            let wants = outputs.into_iter().filter_map(|output| match output {
-                Output::Send(ToScheduler::Want(want)) => Some(want.request.0),
-                _ => None,
-            });
-            wants.collect()
-        };
-        assert_eq!(again(story.welcome()), [1, 3]);
-        let expect = Output::Tell(LinkEvent::Grant(grant(1, 7)));
-        assert_eq!(story.hear(FromScheduler::Grant(grant(1, 7))), [expect]);
+        let outputs = story.welcome();
+        let again = [4, 5].map(|request| said(Deal::Want(want(request))));
+        assert_eq!(outputs[2..], again);
+        // This scheduler may use number 71 for another's lease.
+        assert_eq!(story.deal(Deal::Return(LeaseId(71))), []);
+        assert_eq!(
+            story.deal(began(4, 71)),
+            [said(Deal::Withdraw(RequestId(4)))]
+        );
     }
 
     #[test]
@@ -777,55 +795,86 @@ mod tests {
 
         // A master that steps down.
         let mut story = Story::up();
-        let _ = story.command(want(1));
+        let _ = story.deal(Deal::Want(want(1)));
         let outputs = story.hear(FromScheduler::Elsewhere(at));
         assert_eq!(denied(&outputs), [] as [u64; 0]);
         assert_eq!(story.wake(), (0, vec![Output::Connect]));
     }
 
     #[test]
-    fn grants_and_returns_are_passed_on_and_what_crossed_a_withdrawal_goes_back() {
+    fn when_no_other_scheduler_comes_in_time_requests_are_denied() {
         let mut story = Story::up();
-        let _ = story.command(want(1));
-        let _ = story.command(want(2));
-        let withdrawn = story.command(LinkCommand::Withdraw(RequestId(2)));
-        let expect = Output::Send(ToScheduler::Withdraw(RequestId(2)));
-        assert_eq!(withdrawn, [expect]);
-        assert_eq!(story.command(LinkCommand::Withdraw(RequestId(2))), []);
-        let _ = story.hear(FromScheduler::Grant(grant(1, 71)));
-        let back = |lease, outcome| {
-            let lease = LeaseId(lease);
-            Output::Send(ToScheduler::Return { lease, outcome })
-        };
-        assert_eq!(
-            story.hear(FromScheduler::Grant(grant(2, 72))),
-            [back(72, Outcome::Unused)]
-        );
-        let outcome = Outcome::Failed {
-            failure: Failure::Busy,
-            dead: false,
-        };
+        let _ = story.deal(Deal::Want(want(1)));
+        story.pass_ms(5000);
+        let _ = story.input(Input::Lost("it ended".into()));
+        assert_eq!(story.wake(), (0, vec![Output::Connect]));
+        let outputs = story.input(Input::Lost("refused".into()));
+        assert_eq!(denied(&outputs), [0; 0]);
+        let mut waited = 0;
+        loop {
+            let (passed, outputs) = story.wake();
+            waited += passed;
+            if denied(&outputs) == [1] {
+                break;
+            }
+            if outputs.contains(&Output::Connect) {
+                let _ = story.input(Input::Lost("refused".into()));
+            }
+        }
+        assert_eq!(waited, PATIENCE.as_millis());
+        assert_eq!(denied(&story.deal(Deal::Want(want(2)))), [2]);
+    }
+
+    #[test]
+    fn what_is_said_of_leases_is_passed_on_as_long_as_they_are_held() {
+        let mut story = Story::up();
+        let _ = story.deal(Deal::Want(want(1)));
+        let request = RequestId(1);
         let lease = LeaseId(71);
+        let ended = Deal::Ended {
+            request,
+            lease,
+            outcome: Outcome::Failed {
+                failure: Failure::Busy,
+                dead: false,
+            },
+        };
+        let revoke = Offer::Revoke(lease);
+        for unknown in [
+            ended.clone(),
+            Deal::Return(lease),
+            Deal::Withdraw(RequestId(9)),
+        ] {
+            assert_eq!(story.deal(unknown), []);
+        }
+        assert_eq!(story.hear(FromScheduler::Offer(revoke.clone())), []);
+        let offer = grant(1, 71);
         assert_eq!(
-            story.command(LinkCommand::Return { lease, outcome }),
-            [back(71, outcome)]
+            story.hear(FromScheduler::Offer(offer.clone())),
+            [told(offer)]
         );
-        assert_eq!(story.command(unused(71)), [], "once");
+        for known in [began(1, 71), ended] {
+            assert_eq!(story.deal(known.clone()), [said(known)]);
+        }
+        assert_eq!(
+            story.hear(FromScheduler::Offer(revoke.clone())),
+            [told(revoke)]
+        );
+        let back = Deal::Return(lease);
+        assert_eq!(story.deal(back.clone()), [said(back.clone())]);
+        assert_eq!(story.deal(back), [], "once");
     }
 
     #[test]
     fn a_denial_is_passed_on_word_for_word() {
         let mut story = Story::up();
-        let _ = story.command(want(1));
+        let _ = story.deal(Deal::Want(want(1)));
         let request = RequestId(1);
         let why = String::from("nobody");
-        let deny = FromScheduler::Deny {
-            request,
-            why: why.clone(),
-        };
-        let expect = Output::Tell(LinkEvent::Deny { request, why });
-        assert_eq!(story.hear(deny.clone()), [expect]);
-        assert_eq!(story.hear(deny), [], "it is no longer pending");
+        let deny = Offer::Deny { request, why };
+        let heard = FromScheduler::Offer(deny.clone());
+        assert_eq!(story.hear(heard.clone()), [told(deny)]);
+        assert_eq!(story.hear(heard), [], "it is no longer pending");
     }
 
     #[test]
@@ -914,11 +963,11 @@ mod tests {
     fn pending_requests_and_toolchains_are_bounded() {
         let mut story = Story::up();
         for request in 0..PENDING_MAX as u64 {
-            let _ = story.command(want(request));
+            let _ = story.deal(Deal::Want(want(request)));
         }
         assert!(matches!(
-            &story.command(want(9999))[..],
-            [Output::Tell(LinkEvent::Deny { .. })]
+            &story.deal(Deal::Want(want(9999)))[..],
+            [Output::Tell(LinkEvent::Offer(Offer::Deny { .. }))]
         ));
         let added = (0..20_000u32).map(|number| {
             let mut digest = [0; 32];

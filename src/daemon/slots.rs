@@ -1,11 +1,14 @@
 //! Who may compile on this machine now: local jobs and remote jobs share its slots.
 //!
-//! Pure. Local jobs go first, since somebody sits at this machine; a remote job waits in a short
-//! queue, so that a slot that becomes free is not idle for a round trip, and is refused beyond it,
-//! so that it is compiled elsewhere instead of growing old here. A node without slots
+//! Pure. Local jobs go first, since somebody sits at this machine. A remote job comes under a lease, which
+//! is one slot: the next job of a lease waits here until the one before has ended, so that the slot is not
+//! idle for a round trip. One may wait for each lease, and as many as there are slots for all together; beyond
+//! that they are refused, so that they are compiled elsewhere instead of growing old here. A node without slots
 //! (`-m 0`) still runs one local job at a time, as icecream does: links have to happen somewhere.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use crate::id::LeaseId;
 
 /// A claim on a slot; the caller chooses its number, unique among all claims.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -17,7 +20,7 @@ pub struct Claim(pub u64);
 pub enum Admission {
     /// There is room for it; once it is ready, [`Slots::granted`] will name it.
     Accepted,
-    /// The queue is full.
+    /// The queue is full, or one waits for this lease already.
     Busy,
 }
 
@@ -26,11 +29,11 @@ pub enum Admission {
 pub struct Slots {
     total: u32,
     local: BTreeSet<Claim>,
-    remote: BTreeSet<Claim>,
+    remote: BTreeMap<Claim, LeaseId>,
     local_queue: VecDeque<Claim>,
-    remote_queue: VecDeque<Claim>,
+    remote_queue: VecDeque<(Claim, LeaseId)>,
     /// Remote claims whose files are still on their way.
-    arriving: BTreeSet<Claim>,
+    arriving: BTreeMap<Claim, LeaseId>,
 }
 
 impl Slots {
@@ -39,10 +42,10 @@ impl Slots {
         Self {
             total,
             local: BTreeSet::new(),
-            remote: BTreeSet::new(),
+            remote: BTreeMap::new(),
             local_queue: VecDeque::new(),
             remote_queue: VecDeque::new(),
-            arriving: BTreeSet::new(),
+            arriving: BTreeMap::new(),
         }
     }
 
@@ -57,32 +60,39 @@ impl Slots {
         self.local_queue.push_back(claim);
     }
 
-    /// A remote job will want a slot once it is [ready](Self::ready): its files may still have to
-    /// be fetched, and a slot is not to be idle meanwhile.
-    pub fn claim_remote(&mut self, claim: Claim) -> Admission {
-        // One job may wait behind each slot.
-        let jobs = self.remote.len() + self.remote_queue.len() + self.arriving.len();
-        if jobs >= 2 * self.total as usize {
+    /// A remote job will want a slot under this lease once it is [ready](Self::ready): its files may
+    /// still have to be fetched, and a slot is not to be idle meanwhile.
+    pub fn claim_remote(&mut self, claim: Claim, lease: LeaseId) -> Admission {
+        // One job may wait behind each slot, and behind each lease.
+        let waiting = self.remote_queue.iter().map(|(_, of)| of);
+        let all = waiting
+            .chain(self.remote.values())
+            .chain(self.arriving.values());
+        let (jobs, of_lease) = all.fold((0, 0), |(jobs, same), of| {
+            (jobs + 1, same + usize::from(*of == lease))
+        });
+        if jobs >= 2 * self.total as usize || of_lease >= 2 {
             return Admission::Busy;
         }
-        self.arriving.insert(claim);
+        self.arriving.insert(claim, lease);
         Admission::Accepted
     }
 
     /// A remote job has all that it needs, and waits for its slot from now on.
     pub fn ready(&mut self, claim: Claim) {
-        if self.arriving.remove(&claim) {
-            self.remote_queue.push_back(claim);
+        if let Some(lease) = self.arriving.remove(&claim) {
+            self.remote_queue.push_back((claim, lease));
         }
     }
 
     /// A claim ends, whether it holds a slot or still waits for one.
     pub fn release(&mut self, claim: Claim) {
-        let was_known =
-            self.local.remove(&claim) || self.remote.remove(&claim) || self.arriving.remove(&claim);
+        let was_known = self.local.remove(&claim)
+            || self.remote.remove(&claim).is_some()
+            || self.arriving.remove(&claim).is_some();
         if !was_known {
             self.local_queue.retain(|waiting| *waiting != claim);
-            self.remote_queue.retain(|waiting| *waiting != claim);
+            self.remote_queue.retain(|(waiting, _)| *waiting != claim);
         }
     }
 
@@ -98,10 +108,15 @@ impl Slots {
             granted.push(claim);
         }
         while self.running() < self.total {
-            let Some(claim) = self.remote_queue.pop_front() else {
+            let in_use: BTreeSet<LeaseId> = self.remote.values().copied().collect();
+            let mut waiting = self.remote_queue.iter();
+            let Some(first) = waiting.position(|(_, lease)| !in_use.contains(lease)) else {
                 break;
             };
-            self.remote.insert(claim);
+            let Some((claim, lease)) = self.remote_queue.remove(first) else {
+                break;
+            };
+            self.remote.insert(claim, lease);
             granted.push(claim);
         }
         granted
@@ -130,12 +145,23 @@ mod tests {
         numbers.iter().copied().map(Claim).collect()
     }
 
+    /// A remote claim under a lease of its own.
+    fn claim(slots: &mut Slots, number: u64) -> Admission {
+        claim_under(slots, number, number)
+    }
+
+    /// A remote claim that is ready at once.
+    fn claim_under(slots: &mut Slots, number: u64, lease: u64) -> Admission {
+        let admission = slots.claim_remote(Claim(number), LeaseId(lease));
+        slots.ready(Claim(number));
+        admission
+    }
+
     #[test]
     fn local_jobs_go_first() {
         let mut slots = Slots::new(2);
-        for claim in [1, 2, 3] {
-            assert_eq!(slots.claim_remote(Claim(claim)), Admission::Accepted);
-            slots.ready(Claim(claim));
+        for number in 1..=3 {
+            assert_eq!(claim(&mut slots, number), Admission::Accepted);
         }
         assert_eq!(slots.granted(), claims(&[1, 2]));
         slots.claim_local(Claim(4));
@@ -150,29 +176,51 @@ mod tests {
     #[test]
     fn a_remote_job_beyond_the_queue_is_refused() {
         let mut slots = Slots::new(1);
-        assert_eq!(slots.claim_remote(Claim(1)), Admission::Accepted);
-        slots.ready(Claim(1));
+        assert_eq!(claim(&mut slots, 1), Admission::Accepted);
         assert_eq!(slots.granted(), claims(&[1]));
-        assert_eq!(slots.claim_remote(Claim(2)), Admission::Accepted);
-        assert_eq!(slots.claim_remote(Claim(3)), Admission::Busy);
+        assert_eq!(claim(&mut slots, 2), Admission::Accepted);
+        assert_eq!(claim(&mut slots, 3), Admission::Busy);
         slots.release(Claim(2));
-        assert_eq!(slots.claim_remote(Claim(3)), Admission::Accepted);
+        assert_eq!(claim(&mut slots, 3), Admission::Accepted);
+    }
+
+    #[test]
+    fn a_lease_is_one_slot_and_one_job_that_waits_for_it() {
+        let mut slots = Slots::new(3);
+        assert_eq!(claim_under(&mut slots, 1, 9), Admission::Accepted);
+        assert_eq!(slots.granted(), claims(&[1]));
+        assert_eq!(claim_under(&mut slots, 2, 9), Admission::Accepted);
+        assert_eq!(claim_under(&mut slots, 3, 9), Admission::Busy);
+        assert_eq!(slots.granted(), [], "its lease is in use");
+        assert_eq!(claim(&mut slots, 4), Admission::Accepted);
+        assert_eq!(slots.granted(), claims(&[4]), "another's is not");
+        slots.release(Claim(1));
+        assert_eq!(slots.granted(), claims(&[2]));
     }
 
     #[test]
     fn who_is_ready_first_runs_first() {
         let mut slots = Slots::new(1);
-        assert_eq!(slots.claim_remote(Claim(1)), Admission::Accepted);
-        assert_eq!(slots.claim_remote(Claim(2)), Admission::Accepted);
+        assert_eq!(
+            slots.claim_remote(Claim(1), LeaseId(1)),
+            Admission::Accepted
+        );
+        assert_eq!(
+            slots.claim_remote(Claim(2), LeaseId(2)),
+            Admission::Accepted
+        );
         assert_eq!(slots.granted(), [], "their files are on their way");
-        assert_eq!(slots.claim_remote(Claim(3)), Admission::Busy);
+        assert_eq!(slots.claim_remote(Claim(3), LeaseId(3)), Admission::Busy);
         slots.ready(Claim(2));
         assert_eq!(slots.granted(), claims(&[2]));
         slots.ready(Claim(1));
         assert_eq!(slots.granted(), []);
         slots.release(Claim(2));
         assert_eq!(slots.granted(), claims(&[1]));
-        assert_eq!(slots.claim_remote(Claim(3)), Admission::Accepted);
+        assert_eq!(
+            slots.claim_remote(Claim(3), LeaseId(3)),
+            Admission::Accepted
+        );
         slots.release(Claim(3));
         slots.ready(Claim(3));
         slots.release(Claim(1));
@@ -182,7 +230,7 @@ mod tests {
     #[test]
     fn without_slots_one_local_job_runs_at_a_time_and_no_remote_one() {
         let mut slots = Slots::new(0);
-        assert_eq!(slots.claim_remote(Claim(9)), Admission::Busy);
+        assert_eq!(claim(&mut slots, 9), Admission::Busy);
         slots.claim_local(Claim(1));
         slots.claim_local(Claim(2));
         assert_eq!(slots.granted(), claims(&[1]));

@@ -4,7 +4,7 @@
 //! broken, and the scheduler drops him: a message that is half believed harms everyone else.
 
 use crate::id::PATH_BYTES_MAX;
-use crate::message::{Login, NodeState, Outcome, ToScheduler, Want};
+use crate::message::{Deal, Login, NodeState, Outcome, ToScheduler, Want};
 use crate::news::{LocalJobs, REASONS_MAX};
 
 /// Slots of one node, at most.
@@ -78,8 +78,9 @@ pub fn message(message: &ToScheduler) -> Result<(), Nonsense> {
             text("a reason", why, REASON_BYTES_MAX)?;
             at_most("slots", (*slots).into(), SLOTS_MAX.into())
         }
-        ToScheduler::Want(of) => want(of),
-        ToScheduler::Return { outcome: of, .. } => outcome(of),
+        ToScheduler::Deal(Deal::Want(of)) => want(of),
+        ToScheduler::Deal(Deal::Ended { outcome: of, .. }) => outcome(of),
+        ToScheduler::Deal(Deal::Withdraw(_) | Deal::Began { .. } | Deal::Return(_)) => Ok(()),
         ToScheduler::Toolchains { added, removed } => {
             count("added toolchains", added.len(), TOOLCHAINS_MAX)?;
             count("removed toolchains", removed.len(), TOOLCHAINS_MAX)
@@ -89,7 +90,7 @@ pub fn message(message: &ToScheduler) -> Result<(), Nonsense> {
             jobs.iter().try_for_each(local_jobs)
         }
         ToScheduler::Block { node, .. } => text("a node's name", node, NAME_BYTES_MAX),
-        ToScheduler::Withdraw(_) | ToScheduler::Status | ToScheduler::Watch => Ok(()),
+        ToScheduler::Status | ToScheduler::Watch => Ok(()),
     }
 }
 
@@ -98,15 +99,22 @@ fn state(state: &NodeState) -> Result<(), Nonsense> {
     at_most("remote jobs", state.remote_jobs.into(), JOBS_MAX.into())?;
     at_most("waiting jobs", state.waiting.into(), JOBS_MAX.into())?;
     at_most("a load", state.load_milli.into(), LOAD_MILLI_MAX.into())?;
-    at_most("memory", state.memory_mib, MEMORY_MIB_MAX)
+    at_most("memory", state.memory_mib, MEMORY_MIB_MAX)?;
+    at_most(
+        "waiting for a processor",
+        state.processor_stall_milli.into(),
+        1000,
+    )?;
+    at_most("waiting for memory", state.memory_stall_milli.into(), 1000)
 }
 
 fn want(want: &Want) -> Result<(), Nonsense> {
-    text("a platform", &want.platform, PLATFORM_BYTES_MAX)?;
-    text("a preferred host", &want.preferred, NAME_BYTES_MAX)?;
+    let terms = &want.terms;
+    text("a platform", &terms.platform, PLATFORM_BYTES_MAX)?;
+    text("a preferred host", &terms.preferred, NAME_BYTES_MAX)?;
     count("a file name", want.file.len(), PATH_BYTES_MAX)?;
     count("excluded nodes", want.except.len(), EXCEPT_MAX)?;
-    at_most("a niceness", want.niceness.into(), NICENESS_MAX.into())
+    at_most("a niceness", terms.niceness.into(), NICENESS_MAX.into())
 }
 
 fn local_jobs(jobs: &LocalJobs) -> Result<(), Nonsense> {
@@ -154,7 +162,7 @@ fn at_most(what: &'static str, value: u64, limit: u64) -> Result<(), Nonsense> {
 mod tests {
     use super::*;
     use crate::id::{Bytes, Digest, LeaseId, NodeId, RequestId};
-    use crate::message::Usage;
+    use crate::message::{Terms, Usage};
 
     fn sane_login() -> Login {
         Login {
@@ -174,11 +182,14 @@ mod tests {
         Want {
             request: RequestId(1),
             toolchain: Digest([0; 32]),
-            platform: "x86_64".into(),
+            terms: Terms {
+                niceness: NICENESS_MAX,
+                platform: "x86_64".into(),
+                preferred: String::new(),
+            },
             file: Bytes(vec![b'x'; PATH_BYTES_MAX]),
-            preferred: String::new(),
+            variant: u64::MAX,
             except: vec![NodeId(1); EXCEPT_MAX],
-            niceness: NICENESS_MAX,
             own: crate::message::OwnNode::Locally,
         }
     }
@@ -206,37 +217,45 @@ mod tests {
 
     #[test]
     fn messages_are_believed_up_to_their_limits_and_not_beyond() {
-        let done = |cpu_us, output_bytes| ToScheduler::Return {
-            lease: LeaseId(1),
-            outcome: Outcome::Done {
-                usage: Usage {
-                    cpu_us,
-                    ..Usage::default()
+        let want = |want| ToScheduler::Deal(Deal::Want(want));
+        let done = |cpu_us, output_bytes| {
+            let usage = Usage {
+                cpu_us,
+                ..Usage::default()
+            };
+            ToScheduler::Deal(Deal::Ended {
+                request: RequestId(1),
+                lease: LeaseId(1),
+                outcome: Outcome::Done {
+                    usage,
+                    output_bytes,
                 },
-                output_bytes,
-            },
+            })
         };
         let state = |state| ToScheduler::State(state);
         let sane = NodeState::default();
         for (ok, message_of) in [
-            (true, ToScheduler::Want(sane_want())),
+            (true, want(sane_want())),
             (
                 false,
-                ToScheduler::Want(Want {
-                    niceness: 20,
+                want(Want {
+                    terms: Terms {
+                        niceness: 20,
+                        ..sane_want().terms
+                    },
                     ..sane_want()
                 }),
             ),
             (
                 false,
-                ToScheduler::Want(Want {
+                want(Want {
                     file: Bytes(vec![b'x'; PATH_BYTES_MAX + 1]),
                     ..sane_want()
                 }),
             ),
             (
                 false,
-                ToScheduler::Want(Want {
+                want(Want {
                     except: vec![NodeId(1); EXCEPT_MAX + 1],
                     ..sane_want()
                 }),
@@ -253,6 +272,13 @@ mod tests {
                 false,
                 state(NodeState {
                     local_jobs: u32::MAX,
+                    ..sane.clone()
+                }),
+            ),
+            (
+                false,
+                state(NodeState {
+                    memory_stall_milli: 1001,
                     ..sane
                 }),
             ),

@@ -33,7 +33,9 @@ const LOADS_EVERY: Duration = Duration::from_millis(1000);
 pub struct Chronicle {
     watchers: BTreeSet<PeerId>,
     waiting: BTreeMap<(NodeId, RequestId), Job>,
-    running: BTreeMap<LeaseId, Job>,
+    /// By lease and request: what ran under a lease may still be on its way home when the next job
+    /// begins, and a job may run under two.
+    running: BTreeMap<(LeaseId, RequestId), Job>,
     jobs_so_far: u64,
     totals: Totals,
     local: BTreeMap<String, u64>,
@@ -138,7 +140,7 @@ impl Chronicle {
                 file: job.file.clone(),
             });
         }
-        self.running.insert(lease, job);
+        self.running.insert((lease, request), job);
     }
 
     /// A request ends without a slot.
@@ -163,26 +165,42 @@ impl Chronicle {
         }
     }
 
-    /// A lease ends: its submitter says what came of it, or nobody does.
-    pub fn ended(&mut self, lease: LeaseId, outcome: Option<Outcome>) {
-        let Some(job) = self.running.remove(&lease) else {
+    /// A job under a lease ended, and its submitter says what came of it.
+    pub fn ended(&mut self, lease: LeaseId, request: RequestId, outcome: Outcome) {
+        let Some(job) = self.running.remove(&(lease, request)) else {
             return;
         };
         let is_own = job.worker == Some(job.submitter);
         let ending = match outcome {
-            None => Ending::Lost,
-            Some(Outcome::Unused) if is_own => Ending::Own,
-            Some(Outcome::Unused) => Ending::Unused,
-            Some(Outcome::Failed { failure, dead }) => Ending::Failed { failure, dead },
-            Some(Outcome::Done {
+            Outcome::Unused if is_own => Ending::Own,
+            Outcome::Unused => Ending::Unused,
+            Outcome::Failed { failure, dead } => Ending::Failed { failure, dead },
+            Outcome::Done {
                 usage,
                 output_bytes,
-            }) => Ending::Done {
+            } => Ending::Done {
                 usage,
                 output_bytes,
             },
         };
         self.count(&ending, is_own);
+        self.end(&job, ending);
+    }
+
+    /// A lease ends; what ran under it is lost, or nobody said what came of it.
+    pub fn lease_ended(&mut self, lease: LeaseId, is_lost: bool) {
+        let all = (lease, RequestId(0))..=(lease, RequestId(u64::MAX));
+        let ran: Vec<_> = self.running.range(all).map(|(&key, _)| key).collect();
+        for (lease, request) in ran {
+            match self.running.remove(&(lease, request)) {
+                Some(job) if is_lost => self.end(&job, Ending::Lost),
+                Some(job) => self.end(&job, Ending::Unused),
+                None => {}
+            }
+        }
+    }
+
+    fn end(&mut self, job: &Job, ending: Ending) {
         self.changed(job.worker.unwrap_or(job.submitter));
         self.tell(News::Ended {
             job: job.number,
@@ -477,7 +495,7 @@ mod tests {
             ]
         );
         chronicle.gone(SUBMITTER, second, Ending::Withdrawn);
-        chronicle.ended(LeaseId(5), None);
+        chronicle.lease_ended(LeaseId(5), true);
         let ended = |job, ending| News::Ended { job, ending };
         assert_eq!(
             told(&mut chronicle, at(100)),
@@ -528,7 +546,14 @@ mod tests {
                         chronicle.started(asked, LeaseId(step), WORKER, b"a.c", now);
                     }
                 }
-                _ => chronicle.ended(LeaseId(step / 2), Some(done())),
+                _ => {
+                    let lease = LeaseId(step / 2);
+                    let all = (lease, RequestId(0))..=(lease, RequestId(u64::MAX));
+                    let under = chronicle.running.range(all).next();
+                    if let Some((lease, request)) = under.map(|(&key, _)| key) {
+                        chronicle.ended(lease, request, done());
+                    }
+                }
             }
             if !chronicle.is_due(now) {
                 continue;
@@ -563,7 +588,7 @@ mod tests {
         ] {
             let asked = (SUBMITTER, RequestId(lease));
             chronicle.started(asked, LeaseId(lease), worker, b"a.c", at(0));
-            chronicle.ended(LeaseId(lease), Some(outcome));
+            chronicle.ended(LeaseId(lease), RequestId(lease), outcome);
         }
         for number in 0..100 {
             let reason = format!("reason-{number}");

@@ -1,26 +1,55 @@
 //! The leases that are out, and no others.
 //!
-//! Knows who holds which slot of whom and since when. It doesn't decide anything, and it keeps no
-//! counts: [`super::node::Node`] has them, and [`super::state::Core`] changes both together.
+//! Knows who holds which slot of whom, and what runs there. It doesn't decide anything, and it keeps no
+//! counts: [`super::node::Node`] and [`super::queue::Queue`] have them, and [`super::state::Core`] changes
+//! all of them together.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use crate::id::{LeaseId, NodeId, Time};
+use crate::id::{LeaseId, NodeId, RequestId, Time};
+use crate::scheduler::queue::{Change, GroupId};
 use crate::scheduler::speed::Work;
 
-/// One slot of one node, lent for one job.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// One slot of one node, lent for job after job.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Lease {
     /// Whose slot.
     pub node: NodeId,
     /// Who holds it.
     pub submitter: NodeId,
-    /// Whether it is for a local compile on the submitter's own machine.
+    /// For which of his jobs.
+    pub group: GroupId,
+    /// Whether it is for local compiles on the submitter's own machine.
     pub kept: bool,
-    /// What it was lent for.
-    pub work: Work,
-    /// Since when.
+    /// What runs under it, as far as its holder has told.
+    pub running: Option<Running>,
+    /// What has run under it and is done, as long as nobody has told what came of it.
+    pub landing: Vec<Running>,
+    /// Since when it runs, or does not.
     pub since: Time,
+    /// Whether it was asked back.
+    pub revoked: bool,
+}
+
+impl Lease {
+    /// What its end means to the queue.
+    pub fn gone(&self) -> Change {
+        match self.running {
+            Some(_) => Change::UsedGone,
+            None => Change::IdleGone,
+        }
+    }
+}
+
+/// A job under a lease.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Running {
+    /// Its number at its submitter.
+    pub request: RequestId,
+    /// What it is.
+    pub work: Work,
+    /// What it was expected to cost on the reference node, in microseconds.
+    pub cost_us: f64,
 }
 
 /// The leases that are out. A number is given once.
@@ -28,6 +57,9 @@ pub struct Lease {
 pub struct Leases {
     next: u64,
     out: BTreeMap<LeaseId, Lease>,
+    /// By the node that lent it, and by the one that holds it.
+    lent: BTreeSet<(NodeId, LeaseId)>,
+    held: BTreeSet<(NodeId, LeaseId)>,
 }
 
 impl Leases {
@@ -36,6 +68,8 @@ impl Leases {
         Self {
             next: first,
             out: BTreeMap::new(),
+            lent: BTreeSet::new(),
+            held: BTreeSet::new(),
         }
     }
 
@@ -43,6 +77,8 @@ impl Leases {
     pub fn lend(&mut self, lease: Lease) -> LeaseId {
         let id = LeaseId(self.next);
         self.next += 1;
+        self.lent.insert((lease.node, id));
+        self.held.insert((lease.submitter, id));
         self.out.insert(id, lease);
         id
     }
@@ -52,23 +88,33 @@ impl Leases {
         self.out.get(&id)
     }
 
+    /// The same, to be changed; not its node or its holder.
+    pub fn find_mut(&mut self, id: LeaseId) -> Option<&mut Lease> {
+        self.out.get_mut(&id)
+    }
+
     /// Ends a lease.
     pub fn end(&mut self, id: LeaseId) -> Option<Lease> {
-        self.out.remove(&id)
+        let lease = self.out.remove(&id)?;
+        self.lent.remove(&(lease.node, id));
+        self.held.remove(&(lease.submitter, id));
+        Some(lease)
+    }
+
+    /// What `node` has lent.
+    pub fn lent_by(&self, node: NodeId) -> impl Iterator<Item = (LeaseId, &Lease)> {
+        self.of(&self.lent, node)
+    }
+
+    /// What `submitter` holds.
+    pub fn held_by(&self, submitter: NodeId) -> impl Iterator<Item = (LeaseId, &Lease)> {
+        self.of(&self.held, submitter)
     }
 
     /// The numbers of the leases that `node` has lent or holds.
-    pub fn touching(&self, node: NodeId) -> Vec<LeaseId> {
-        self.out
-            .iter()
-            .filter(|(_, lease)| lease.node == node || lease.submitter == node)
-            .map(|(&id, _)| id)
-            .collect()
-    }
-
-    /// The oldest lease: numbers ascend with time.
-    pub fn oldest(&self) -> Option<(LeaseId, &Lease)> {
-        self.out.iter().next().map(|(&id, lease)| (id, lease))
+    pub fn touching(&self, node: NodeId) -> BTreeSet<LeaseId> {
+        let all = self.lent_by(node).chain(self.held_by(node));
+        all.map(|(id, _)| id).collect()
     }
 
     /// All that are out, the oldest first.
@@ -85,23 +131,31 @@ impl Leases {
     pub fn is_empty(&self) -> bool {
         self.out.is_empty()
     }
+
+    fn of<'a>(
+        &'a self,
+        index: &'a BTreeSet<(NodeId, LeaseId)>,
+        node: NodeId,
+    ) -> impl Iterator<Item = (LeaseId, &'a Lease)> {
+        let all = (node, LeaseId(0))..=(node, LeaseId(u64::MAX));
+        index.range(all).map(|&(_, id)| (id, &self.out[&id]))
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::id::{Bytes, Digest};
 
     fn lease(node: u32, submitter: u32) -> Lease {
         Lease {
-            kept: false,
             node: NodeId(node),
             submitter: NodeId(submitter),
-            work: Work {
-                toolchain: Digest([0; 32]),
-                file: Bytes::from("a.c"),
-            },
+            group: GroupId(1),
+            kept: false,
+            running: None,
+            landing: Vec::new(),
             since: Time(0),
+            revoked: false,
         }
     }
 
@@ -121,8 +175,13 @@ mod tests {
         let lent = leases.lend(lease(1, 2));
         let held = leases.lend(lease(3, 1));
         let other = leases.lend(lease(3, 2));
-        assert_eq!(leases.touching(NodeId(1)), [lent, held]);
-        assert_eq!(leases.touching(NodeId(2)), [lent, other]);
-        assert_eq!(leases.oldest().unwrap().0, lent);
+        assert_eq!(leases.touching(NodeId(1)), [lent, held].into());
+        assert_eq!(leases.touching(NodeId(2)), [lent, other].into());
+        let ids = |node| leases.lent_by(NodeId(node)).map(|(id, _)| id).collect();
+        let by_three: Vec<LeaseId> = ids(3);
+        assert_eq!(by_three, [held, other]);
+        leases.end(held);
+        assert_eq!(leases.touching(NodeId(1)), [lent].into());
+        assert_eq!(leases.len(), 2);
     }
 }

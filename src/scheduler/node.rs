@@ -44,8 +44,14 @@ pub struct Node {
     /// Jobs for others that run on it without a lease: their lease became void, or another scheduler
     /// granted it. They hold slots until a report shows that they are gone.
     pub leftover: u32,
+    /// Leases of its slots that were asked back and not yet returned.
+    pub revoked: u32,
     /// Jobs that it compiled for others since it came.
     pub jobs_done: u64,
+    /// How many times slower than the reference node it is, as far as is known.
+    pub slowness: f64,
+    /// Whether anything is known of its speed.
+    pub measured: bool,
     /// The number of the last grant on it, among all grants; 0 for none.
     pub last_grant: u64,
     /// Who has reason to avoid it.
@@ -79,7 +85,10 @@ impl Node {
             kept: 0,
             held: 0,
             leftover: 0,
+            revoked: 0,
             jobs_done: 0,
+            slowness: 1.0,
+            measured: false,
             last_grant: 0,
             suspicions: Suspicions::default(),
             reported: false,
@@ -115,6 +124,12 @@ impl Node {
             .saturating_add(self.kept.max(self.state.local_jobs))
     }
 
+    /// How many slots too many are lent, those that were asked back not counted: local jobs go first.
+    pub fn overdrawn(&self) -> u32 {
+        let coming = self.slots.saturating_add(self.revoked);
+        self.used().saturating_sub(coming).min(self.lent)
+    }
+
     /// Free slots.
     pub fn free(&self) -> u32 {
         self.slots.saturating_sub(self.used())
@@ -125,29 +140,25 @@ impl Node {
         self.held == 0 && self.state.local_jobs == 0
     }
 
-    /// Whether a user who writes `spelling` means this node: its name, its address, or its address
-    /// with the port.
-    pub fn is_called(&self, spelling: &str) -> bool {
-        self.name == spelling
-            || self.address.ip().to_string() == spelling
-            || self.address.to_string() == spelling
-    }
-
     /// Whether a program for `platform` runs on it.
     pub fn runs(&self, platform: &str) -> bool {
-        let i386_up_to =
-            |newest: usize| ["i386", "i486", "i586", "i686"][..newest].contains(&platform);
-        self.platform == platform
-            || match &self.platform[..] {
-                "i486" => i386_up_to(1),
-                "i586" => i386_up_to(2),
-                "i686" => i386_up_to(3),
-                "x86_64" => i386_up_to(4),
-                "ppc64" => platform == "ppc",
-                "s390x" => platform == "s390",
-                _ => false,
-            }
+        runs(&self.platform, platform)
     }
+}
+
+/// Whether a program for `platform` runs on a `machine`.
+pub fn runs(machine: &str, platform: &str) -> bool {
+    let i386_up_to = |newest: usize| ["i386", "i486", "i586", "i686"][..newest].contains(&platform);
+    machine == platform
+        || match machine {
+            "i486" => i386_up_to(1),
+            "i586" => i386_up_to(2),
+            "i686" => i386_up_to(3),
+            "x86_64" => i386_up_to(4),
+            "ppc64" => platform == "ppc",
+            "s390x" => platform == "s390",
+            _ => false,
+        }
 }
 
 #[cfg(test)]
@@ -221,6 +232,19 @@ mod tests {
     }
 
     #[test]
+    fn what_is_lent_beyond_the_slots_is_to_come_back_and_no_more() {
+        let mut node = node("x86_64", 4);
+        node.lent = 4;
+        assert_eq!(node.overdrawn(), 0);
+        node.state.local_jobs = 2;
+        assert_eq!(node.overdrawn(), 2);
+        node.revoked = 2;
+        assert_eq!(node.overdrawn(), 0);
+        node.state.local_jobs = 99;
+        assert_eq!(node.overdrawn(), 4);
+    }
+
+    #[test]
     fn jobs_of_an_earlier_scheduler_hold_their_slots_until_they_end() {
         let mut node = node("x86_64", 4);
         node.report(remote_jobs(3));
@@ -233,20 +257,5 @@ mod tests {
         // Jobs that the reports know before the leases do are not leftovers.
         node.report(remote_jobs(4));
         assert_eq!(node.leftover, 0);
-    }
-
-    #[test]
-    fn a_node_is_called_by_name_or_address() {
-        let node = node("x86_64", 4);
-        for (spelling, is) in [
-            ("a", true),
-            ("10.0.0.7", true),
-            ("10.0.0.7:10245", true),
-            ("10.0.0.70", false),
-            ("A", false),
-            ("", false),
-        ] {
-            assert_eq!(node.is_called(spelling), is, "{spelling}");
-        }
     }
 }

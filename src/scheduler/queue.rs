@@ -1,51 +1,125 @@
-//! The requests that wait, and whose turn it is.
+//! The jobs that wait, and whose turn it is.
 //!
-//! Lower niceness goes first, always. Among submitters of one niceness each grant sends its submitter
-//! to the end of the round, so that none waits for another's five hundred jobs. A submitter's requests stand in
-//! lines of equals: when the first of a line can't be placed, none behind it can, and nobody looks.
+//! Lower niceness goes first, always. Among submitters of one niceness the one that holds the fewest slots
+//! goes first, and among those the one whose last turn is longest ago: so all come to hold equally many, and
+//! none waits for another's five hundred jobs.
 //!
-//! Knows nothing of nodes; whether a request can be placed is asked of the caller.
+//! A lease serves job after job, so what counts is not single requests but *groups*: the jobs of one submitter
+//! for which the same leases will do. A group wants as many more slots as it has jobs that wait beyond its
+//! idle leases. Within it, requests stand in lines of equals: when the first of a line can't be placed,
+//! none behind it can, and nobody looks.
+//!
+//! Knows nothing of nodes; whether a job can be placed is asked of the caller.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::id::{NodeId, RequestId};
-use crate::message::Want;
+use crate::message::{Terms, Want};
 
 /// Requests of one submitter that may wait, at most. `make -j500` is ordinary.
 pub const WAITING_MAX: usize = 4096;
-/// Lines of one submitter that are looked at in one turn: retries exclude nodes and so make lines of
+/// Lines of one group that are looked at in one turn: retries exclude nodes and so make lines of
 /// their own, and a turn must stay short.
 const LINES_TRIED: usize = 32;
+
+/// A group of jobs, numbered here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct GroupId(pub u64);
+
+/// What the jobs of a group have in common: a lease that was granted for one may serve any.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Sort {
+    /// Whose jobs they are.
+    pub submitter: NodeId,
+    /// Which of the submitters on that node: leases go to one process.
+    pub agent: u32,
+    /// Which leases will do.
+    pub terms: Terms,
+}
+
+impl Sort {
+    /// The sort of a request of `submitter`.
+    pub fn of(submitter: NodeId, want: &Want) -> Self {
+        Self {
+            submitter,
+            agent: want.request.agent(),
+            terms: want.terms.clone(),
+        }
+    }
+}
 
 /// The queue.
 #[derive(Debug, Default)]
 pub struct Queue {
-    classes: BTreeMap<u8, Class>,
-    /// Every waiting request, with its niceness.
-    waiting: BTreeMap<(NodeId, RequestId), u8>,
+    groups: BTreeMap<GroupId, Group>,
+    numbers: BTreeMap<Sort, GroupId>,
+    /// Where each request waits.
+    waiting: BTreeMap<(NodeId, RequestId), (GroupId, u64)>,
+    accounts: BTreeMap<(u8, NodeId), Account>,
+    /// The groups that want more slots, in the order of their turns.
+    turns: BTreeSet<Turn>,
+    groups_so_far: u64,
     arrivals: u64,
+    turns_so_far: u64,
 }
 
-/// The submitters of one niceness.
-#[derive(Debug, Default)]
-struct Class {
-    /// Whose turn it is: each submitter that has lines, once.
-    round: Vec<NodeId>,
-    lines: BTreeMap<NodeId, Vec<Line>>,
+/// What a submitter has and wants in one class of niceness.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Account {
+    /// Leases that it holds, its own slots and those that were asked back not counted.
+    pub held: u32,
+    /// Of these, the ones that are in use.
+    pub busy: u32,
+    /// Its requests that wait.
+    pub waiting: u32,
+    groups: BTreeSet<GroupId>,
 }
 
-/// Requests of one submitter that differ in nothing that a node could care for; never empty.
+#[derive(Debug)]
+struct Group {
+    sort: Sort,
+    /// Lines of requests that differ in nothing that a node could care for; none is empty.
+    lines: Vec<Line>,
+    waiting: u32,
+    /// Leases that were granted for it, and those of them that are not in use and not asked back.
+    leases: u32,
+    idle: u32,
+    last_turn: u64,
+    /// Its place among the turns, if it has one.
+    turn: Option<Turn>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Turn {
+    niceness: u8,
+    held: u32,
+    last_turn: u64,
+    group: GroupId,
+}
+
 #[derive(Debug)]
 struct Line {
-    requests: VecDeque<(u64, Want)>,
+    /// By arrival.
+    requests: BTreeMap<u64, Want>,
+    appetite: u32,
 }
 
-/// What came of asking for one request.
+/// Jobs of the same appetite fit into the same nodes, roughly. Small ones fit everywhere.
+fn appetite(memory_mib: u64) -> u32 {
+    (memory_mib >> 10)
+        .checked_ilog2()
+        .map_or(0, |power| power + 1)
+}
+
+/// What came of asking for a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// It has its slot.
-    Granted,
-    /// It will never have one.
+    /// The group has one lease more. `counts` is as in [`Queue::lease`].
+    Granted {
+        /// Whether it is a slot that is shared with others.
+        counts: bool,
+    },
+    /// This request will never have one.
     Denied,
     /// Not now.
     Waits,
@@ -60,74 +134,156 @@ pub enum Unqueued {
     Twice,
 }
 
+/// How a lease of a group changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// It is granted; nothing runs under it yet.
+    Lent,
+    /// It was idle and is in use.
+    Used,
+    /// It was in use and is idle.
+    Idle,
+    /// It was idle and is no more, or is asked back.
+    IdleGone,
+    /// It was in use and is no more, or is asked back.
+    UsedGone,
+}
+
 impl Queue {
-    /// Adds a request.
-    pub fn push(&mut self, submitter: NodeId, want: Want) -> Result<(), Unqueued> {
+    /// Adds a request, for a job that is known to use so much memory.
+    pub fn push(&mut self, submitter: NodeId, want: Want, memory_mib: u64) -> Result<(), Unqueued> {
         let key = (submitter, want.request);
         if self.waiting.contains_key(&key) {
             return Err(Unqueued::Twice);
         }
-        let all = (submitter, RequestId(0))..=(submitter, RequestId(u64::MAX));
-        if self.waiting.range(all).count() >= WAITING_MAX {
+        let waiting = |(_, account): (_, &Account)| account.waiting as usize;
+        if self.accounts_of(submitter).map(waiting).sum::<usize>() >= WAITING_MAX {
             return Err(Unqueued::Full);
         }
-        self.waiting.insert(key, want.niceness);
+        let id = self.group_of(Sort::of(submitter, &want));
         self.arrivals += 1;
-        let class = self.classes.entry(want.niceness).or_default();
-        class.push(submitter, self.arrivals, want);
+        self.waiting.insert(key, (id, self.arrivals));
+        self.change(id, |group, account| {
+            group.waiting += 1;
+            account.waiting += 1;
+        });
+        let group = self.groups.get_mut(&id).expect("it was just found");
+        let line = group.line(&want, appetite(memory_mib));
+        line.requests.insert(self.arrivals, want);
         Ok(())
     }
 
-    /// Removes a request; whether it was there.
-    pub fn withdraw(&mut self, submitter: NodeId, request: RequestId) -> bool {
-        let Some(niceness) = self.waiting.remove(&(submitter, request)) else {
-            return false;
-        };
-        if let Some(class) = self.classes.get_mut(&niceness) {
-            class.withdraw(submitter, request);
-        }
-        true
+    /// Removes a request: it is withdrawn, or runs.
+    pub fn take(&mut self, submitter: NodeId, request: RequestId) -> Option<Want> {
+        let (id, arrival) = self.waiting.remove(&(submitter, request))?;
+        let group = self.groups.get_mut(&id)?;
+        let want = group.take(arrival);
+        self.change(id, |group, account| {
+            group.waiting -= 1;
+            account.waiting -= 1;
+        });
+        want
     }
 
-    /// Removes all requests of a submitter.
+    /// Removes all requests of a submitter. Its leases are to be ended one by one.
     pub fn forget(&mut self, submitter: NodeId) {
         let all = (submitter, RequestId(0))..=(submitter, RequestId(u64::MAX));
-        let gone: BTreeSet<RequestId> = self.waiting.range(all).map(|(&(_, id), _)| id).collect();
+        let gone: Vec<RequestId> = self.waiting.range(all).map(|(&(_, id), _)| id).collect();
         for request in gone {
-            self.waiting.remove(&(submitter, request));
-        }
-        for class in self.classes.values_mut() {
-            class.forget(submitter);
+            self.take(submitter, request);
         }
     }
 
-    /// Asks for each request in its turn, until none of those that are left can be placed. `ask` must
+    /// A lease of a group changes. One of the submitter's own slots does not `count` when slots are shared
+    /// with others.
+    pub fn lease(&mut self, id: GroupId, counts: bool, change: Change) {
+        let one = u32::from(counts);
+        self.change(id, |group, account| match change {
+            Change::Lent => {
+                group.leases += 1;
+                group.idle += 1;
+                account.held += one;
+            }
+            Change::Used => {
+                group.idle -= 1;
+                account.busy += one;
+            }
+            Change::Idle => {
+                group.idle += 1;
+                account.busy -= one;
+            }
+            Change::IdleGone => {
+                group.leases -= 1;
+                group.idle -= 1;
+                account.held -= one;
+            }
+            Change::UsedGone => {
+                group.leases -= 1;
+                account.held -= one;
+                account.busy -= one;
+            }
+        });
+    }
+
+    /// Asks for a slot for each group in its turn, until none of those that are left can have one. `ask` must
     /// not become more willing from one call to the next.
-    pub fn serve(&mut self, mut ask: impl FnMut(NodeId, &Want) -> Answer) {
-        for class in self.classes.values_mut() {
-            let mut turn = 0;
-            while let Some(&submitter) = class.round.get(turn) {
-                if class.serve_one(submitter, &mut self.waiting, &mut ask) {
-                    class.round.remove(turn);
-                    if class.lines.contains_key(&submitter) {
-                        class.round.push(submitter);
-                    }
-                } else if class.lines.contains_key(&submitter) {
-                    turn += 1;
-                } else {
-                    class.round.remove(turn);
+    pub fn serve(&mut self, mut ask: impl FnMut(GroupId, &Sort, &Want) -> Answer) {
+        let mut parked = Vec::new();
+        while let Some(turn) = self.turns.pop_first() {
+            let id = turn.group;
+            match self.serve_one(id, &mut ask) {
+                Answer::Granted { counts } => {
+                    self.turns_so_far += 1;
+                    let last_turn = self.turns_so_far;
+                    let group = self.groups.get_mut(&id).expect("it has a turn");
+                    group.last_turn = last_turn;
+                    self.lease(id, counts, Change::Lent);
                 }
+                // Only denials: they cost no turn. If the group wants more, it stands among the turns.
+                Answer::Denied => {}
+                Answer::Waits => parked.push(turn),
             }
         }
-        self.classes.retain(|_, class| !class.round.is_empty());
+        for turn in parked {
+            // A grant to another group of the same submitter may have moved it meanwhile.
+            let group = self.groups.get(&turn.group);
+            if group.is_some_and(|group| group.turn == Some(turn)) {
+                self.turns.insert(turn);
+            }
+        }
+    }
+
+    /// What `id` is a group of.
+    pub fn sort(&self, id: GroupId) -> Option<&Sort> {
+        self.groups.get(&id).map(|group| &group.sort)
+    }
+
+    /// The groups that want more slots, in the order of their turns, with how many more, and the
+    /// request that waits longest.
+    pub fn unmet(&self) -> impl Iterator<Item = (&Sort, u32, &Want)> {
+        self.turns.iter().filter_map(|turn| {
+            let group = self.groups.get(&turn.group)?;
+            let line = group.lines.iter().min_by_key(|line| line.arrival())?;
+            let (_, want) = line.requests.first_key_value()?;
+            Some((&group.sort, group.waiting - group.idle, want))
+        })
+    }
+
+    /// Whether no group wants more slots than it has.
+    pub fn is_content(&self) -> bool {
+        self.turns.is_empty()
+    }
+
+    /// All accounts, by niceness and submitter.
+    pub fn accounts(&self) -> impl Iterator<Item = ((u8, NodeId), &Account)> {
+        self.accounts.iter().map(|(&key, account)| (key, account))
     }
 
     /// All that wait, with their submitters.
     pub fn iter(&self) -> impl Iterator<Item = (NodeId, &Want)> {
-        let lines = self.classes.values().flat_map(|class| &class.lines);
-        lines.flat_map(|(&submitter, lines)| {
-            let requests = lines.iter().flat_map(|line| &line.requests);
-            requests.map(move |(_, want)| (submitter, want))
+        self.groups.values().flat_map(|group| {
+            let requests = group.lines.iter().flat_map(|line| line.requests.values());
+            requests.map(|want| (group.sort.submitter, want))
         })
     }
 
@@ -140,88 +296,169 @@ impl Queue {
     pub fn is_empty(&self) -> bool {
         self.waiting.is_empty()
     }
-}
 
-impl Class {
-    fn push(&mut self, submitter: NodeId, arrival: u64, want: Want) {
-        let lines = self.lines.entry(submitter).or_default();
-        if lines.is_empty() {
-            self.round.push(submitter);
-        }
-        let line = lines.iter_mut().find(|line| line.is_of(&want));
-        match line {
-            Some(line) => line.requests.push_back((arrival, want)),
-            None => lines.push(Line {
-                requests: VecDeque::from([(arrival, want)]),
-            }),
-        }
+    fn accounts_of(&self, submitter: NodeId) -> impl Iterator<Item = (u8, &Account)> {
+        let classes = 0..=u8::MAX;
+        // A submitter is in one or two classes of twenty; the map is asked for each there is.
+        classes
+            .take(usize::from(crate::scheduler::admission::NICENESS_MAX) + 1)
+            .filter_map(move |niceness| {
+                let account = self.accounts.get(&(niceness, submitter))?;
+                Some((niceness, account))
+            })
     }
 
-    fn withdraw(&mut self, submitter: NodeId, request: RequestId) {
-        if let Some(lines) = self.lines.get_mut(&submitter) {
-            for line in lines.iter_mut() {
-                line.requests.retain(|(_, want)| want.request != request);
+    fn group_of(&mut self, sort: Sort) -> GroupId {
+        if let Some(&id) = self.numbers.get(&sort) {
+            return id;
+        }
+        self.groups_so_far += 1;
+        let id = GroupId(self.groups_so_far);
+        self.numbers.insert(sort.clone(), id);
+        let account = self.accounts.entry((sort.terms.niceness, sort.submitter));
+        account.or_default().groups.insert(id);
+        self.groups.insert(
+            id,
+            Group {
+                sort,
+                lines: Vec::new(),
+                waiting: 0,
+                leases: 0,
+                idle: 0,
+                last_turn: 0,
+                turn: None,
+            },
+        );
+        id
+    }
+
+    /// Changes counts, and what follows from them: whose turn it is, and whether the group is still one.
+    fn change(&mut self, id: GroupId, change: impl FnOnce(&mut Group, &mut Account)) {
+        let group = self
+            .groups
+            .get_mut(&id)
+            .expect("a group that is used lives");
+        let key = (group.sort.terms.niceness, group.sort.submitter);
+        let account = self
+            .accounts
+            .get_mut(&key)
+            .expect("an account lives as long as its groups");
+        let held = account.held;
+        change(group, account);
+        if group.waiting == 0 && group.leases == 0 {
+            let turn = group.turn;
+            self.numbers.remove(&group.sort);
+            self.groups.remove(&id);
+            account.groups.remove(&id);
+            if let Some(turn) = turn {
+                self.turns.remove(&turn);
             }
         }
-        self.tidy(submitter);
-        if !self.lines.contains_key(&submitter) {
-            self.round.retain(|&other| other != submitter);
+        let account = &self.accounts[&key];
+        let (now_held, ids) = (account.held, &account.groups);
+        let affected: Vec<GroupId> = match now_held == held {
+            true => vec![id],
+            false => ids.iter().copied().collect(),
+        };
+        if ids.is_empty() {
+            self.accounts.remove(&key);
+        }
+        for id in affected {
+            let Some(group) = self.groups.get_mut(&id) else {
+                continue;
+            };
+            let turn = (group.waiting > group.idle).then_some(Turn {
+                niceness: group.sort.terms.niceness,
+                held: now_held,
+                last_turn: group.last_turn,
+                group: id,
+            });
+            if let Some(old) = group.turn {
+                self.turns.remove(&old);
+            }
+            self.turns.extend(turn);
+            group.turn = turn;
         }
     }
 
-    fn forget(&mut self, submitter: NodeId) {
-        self.lines.remove(&submitter);
-        self.round.retain(|&other| other != submitter);
-    }
-
-    /// Gives `submitter` his turn; whether a request was granted.
+    /// Gives a group its turn. [`Answer::Denied`] says that there were denials and nothing else.
     fn serve_one(
         &mut self,
-        submitter: NodeId,
-        waiting: &mut BTreeMap<(NodeId, RequestId), u8>,
-        ask: &mut impl FnMut(NodeId, &Want) -> Answer,
-    ) -> bool {
-        let Some(lines) = self.lines.get_mut(&submitter) else {
-            return false;
-        };
+        id: GroupId,
+        ask: &mut impl FnMut(GroupId, &Sort, &Want) -> Answer,
+    ) -> Answer {
+        let group = self.groups.get_mut(&id).expect("it has a turn");
         // Who waits longest is asked for first.
-        lines.sort_by_key(|line| line.requests.front().map(|&(arrival, _)| arrival));
-        let mut granted = false;
-        'lines: for line in lines.iter_mut().take(LINES_TRIED) {
-            while let Some((_, want)) = line.requests.front() {
-                let answer = ask(submitter, want);
-                if answer == Answer::Waits {
-                    continue 'lines;
-                }
-                waiting.remove(&(submitter, want.request));
-                line.requests.pop_front();
-                if answer == Answer::Granted {
-                    granted = true;
-                    break 'lines;
+        group.lines.sort_by_key(Line::arrival);
+        let mut denied = Vec::new();
+        let mut result = Answer::Waits;
+        // Those that the idle leases will serve want no slot.
+        let mut served = group.idle as usize;
+        'lines: for line in group.lines.iter().take(LINES_TRIED) {
+            let skipped = served.min(line.requests.len());
+            served -= skipped;
+            for want in line.requests.values().skip(skipped) {
+                match ask(id, &group.sort, want) {
+                    Answer::Denied => denied.push(want.request),
+                    Answer::Waits => continue 'lines,
+                    answer => {
+                        result = answer;
+                        break 'lines;
+                    }
                 }
             }
         }
-        self.tidy(submitter);
-        granted
+        let submitter = group.sort.submitter;
+        let any = !denied.is_empty();
+        for request in denied {
+            self.take(submitter, request);
+        }
+        if any && result == Answer::Waits {
+            // What is left of it, if anything, may have its turn again.
+            return Answer::Denied;
+        }
+        result
+    }
+}
+
+impl Group {
+    fn line(&mut self, want: &Want, appetite: u32) -> &mut Line {
+        let found = self
+            .lines
+            .iter()
+            .position(|line| line.appetite == appetite && line.is_of(want));
+        let index = found.unwrap_or_else(|| {
+            self.lines.push(Line {
+                requests: BTreeMap::new(),
+                appetite,
+            });
+            self.lines.len() - 1
+        });
+        &mut self.lines[index]
     }
 
-    fn tidy(&mut self, submitter: NodeId) {
-        if let Some(lines) = self.lines.get_mut(&submitter) {
-            lines.retain(|line| !line.requests.is_empty());
-            if lines.is_empty() {
-                self.lines.remove(&submitter);
-            }
+    fn take(&mut self, arrival: u64) -> Option<Want> {
+        let index = self
+            .lines
+            .iter()
+            .position(|line| line.requests.contains_key(&arrival))?;
+        let want = self.lines[index].requests.remove(&arrival);
+        if self.lines[index].requests.is_empty() {
+            self.lines.swap_remove(index);
         }
+        want
     }
 }
 
 impl Line {
+    fn arrival(&self) -> Option<u64> {
+        self.requests.first_key_value().map(|(&arrival, _)| arrival)
+    }
+
     fn is_of(&self, want: &Want) -> bool {
-        self.requests.front().is_some_and(|(_, first)| {
+        self.requests.first_key_value().is_some_and(|(_, first)| {
             first.toolchain == want.toolchain
                 && first.own == want.own
-                && first.platform == want.platform
-                && first.preferred == want.preferred
                 && first.except == want.except
         })
     }
@@ -236,111 +473,154 @@ mod tests {
         Want {
             request: RequestId(request),
             toolchain: Digest([toolchain; 32]),
-            platform: "x86_64".into(),
+            terms: Terms {
+                niceness,
+                platform: "x86_64".into(),
+                preferred: String::new(),
+            },
             file: Bytes::from("a.c"),
-            preferred: String::new(),
+            variant: 0,
             except: vec![],
-            niceness,
             own: crate::message::OwnNode::Nothing,
         }
     }
 
-    /// Serves with `slots` to give; the grants in order, as (submitter, request).
-    fn serve(queue: &mut Queue, mut slots: usize) -> Vec<(u32, u64)> {
+    /// A queue of these submitters' jobs, each with its niceness and how many.
+    fn queue(jobs: &[(u32, u8, u64)]) -> Queue {
+        let mut queue = Queue::default();
+        for &(submitter, niceness, count) in jobs {
+            for request in 0..count {
+                let want = want(request, niceness, 0);
+                queue.push(NodeId(submitter), want, 0).unwrap();
+            }
+        }
+        queue
+    }
+
+    /// Serves with `slots` to give; whom they went to, in order.
+    fn serve(queue: &mut Queue, mut slots: usize) -> Vec<u32> {
         let mut granted = Vec::new();
-        queue.serve(|submitter, want| {
+        queue.serve(|_, sort, _| {
             if slots == 0 {
                 return Answer::Waits;
             }
             slots -= 1;
-            granted.push((submitter.0, want.request.0));
-            Answer::Granted
+            granted.push(sort.submitter.0);
+            Answer::Granted { counts: true }
         });
         granted
     }
 
     #[test]
-    fn submitters_take_turns_within_a_pass_and_from_pass_to_pass() {
-        let mut queue = Queue::default();
-        for request in 0..4 {
-            queue.push(NodeId(1), want(request, 0, 0)).unwrap();
-        }
-        for request in 0..3 {
-            queue.push(NodeId(2), want(request, 0, 0)).unwrap();
-        }
-        assert_eq!(serve(&mut queue, 3), [(1, 0), (2, 0), (1, 1)]);
-        assert_eq!(serve(&mut queue, 1), [(2, 1)]);
-        assert_eq!(serve(&mut queue, 1), [(1, 2)]);
-        assert_eq!(serve(&mut queue, 9), [(2, 2), (1, 3)]);
-        assert!(queue.is_empty() && queue.classes.is_empty());
+    fn who_holds_the_fewest_goes_first_and_each_gets_what_he_can_use() {
+        let mut queue = queue(&[(1, 0, 4), (2, 0, 3)]);
+        assert_eq!(serve(&mut queue, 3), [1, 2, 1]);
+        assert_eq!(serve(&mut queue, 1), [2]);
+        assert_eq!(serve(&mut queue, 9), [1, 2, 1]);
+        assert!(queue.is_content());
+        assert_eq!(queue.len(), 7, "they wait until they run");
+        assert_eq!(serve(&mut queue, 9), [0; 0]);
     }
 
     #[test]
     fn the_nice_give_way() {
-        let mut queue = Queue::default();
-        queue.push(NodeId(1), want(1, 19, 0)).unwrap();
-        queue.push(NodeId(2), want(2, 0, 0)).unwrap();
-        queue.push(NodeId(3), want(3, 5, 0)).unwrap();
-        assert_eq!(serve(&mut queue, 9), [(2, 2), (3, 3), (1, 1)]);
+        let mut queue = queue(&[(1, 19, 1), (2, 0, 1), (3, 5, 1)]);
+        assert_eq!(serve(&mut queue, 9), [2, 3, 1]);
+    }
+
+    #[test]
+    fn leases_in_use_leave_the_rest_to_wish_for() {
+        let mut queue = queue(&[(1, 0, 3)]);
+        assert_eq!(serve(&mut queue, 1), [1]);
+        let (id, _) = queue.groups.first_key_value().unwrap();
+        let id = *id;
+        let unmet = |queue: &Queue| queue.unmet().map(|(_, count, _)| count).sum::<u32>();
+        assert_eq!(unmet(&queue), 2);
+        // A job runs under it: it wants no slot any more, and its lease serves no other.
+        queue.take(NodeId(1), RequestId(0)).unwrap();
+        queue.lease(id, true, Change::Used);
+        assert_eq!(unmet(&queue), 2);
+        queue.lease(id, true, Change::Idle);
+        assert_eq!(unmet(&queue), 1);
+        queue.lease(id, true, Change::IdleGone);
+        assert_eq!(unmet(&queue), 2);
+        let account = queue.accounts().next().unwrap().1;
+        assert_eq!((account.held, account.busy, account.waiting), (0, 0, 2));
+        queue.forget(NodeId(1));
+        assert!(queue.groups.is_empty() && queue.accounts.is_empty() && queue.is_content());
     }
 
     #[test]
     fn one_that_cant_be_placed_holds_up_only_its_equals() {
         let mut queue = Queue::default();
         for (request, toolchain) in [(1, 9), (2, 9), (3, 0), (4, 9), (5, 0)] {
-            queue.push(NodeId(1), want(request, 0, toolchain)).unwrap();
+            let want = want(request, 0, toolchain);
+            queue.push(NodeId(1), want, 0).unwrap();
         }
         let mut asked = Vec::new();
-        queue.serve(|_, want| {
+        let mut left = 1;
+        queue.serve(|_, _, want| {
             asked.push(want.request.0);
             match want.toolchain.0[0] {
-                9 => Answer::Waits,
-                _ => Answer::Granted,
+                0 if left > 0 => {
+                    left -= 1;
+                    Answer::Granted { counts: true }
+                }
+                _ => Answer::Waits,
             }
         });
-        assert_eq!(asked, [1, 3, 1, 5, 1]);
-        assert_eq!(queue.len(), 3);
+        assert_eq!(asked, [1, 3, 2, 3]);
+    }
+
+    #[test]
+    fn large_jobs_do_not_hold_up_small_ones() {
+        let mut queue = Queue::default();
+        for (request, memory_mib) in [(1, 8000), (2, 100)] {
+            queue
+                .push(NodeId(1), want(request, 0, 0), memory_mib)
+                .unwrap();
+        }
+        let mut granted = Vec::new();
+        queue.serve(|_, _, want| match want.request.0 {
+            2 if granted.is_empty() => {
+                granted.push(2);
+                Answer::Granted { counts: true }
+            }
+            _ => Answer::Waits,
+        });
+        assert_eq!(granted, [2]);
     }
 
     #[test]
     fn the_denied_cost_no_turn() {
-        let mut queue = Queue::default();
-        for request in 0..3 {
-            queue.push(NodeId(1), want(request, 0, 0)).unwrap();
-        }
+        let mut queue = queue(&[(1, 0, 3)]);
         let mut denied = 0;
-        queue.serve(|_, _| {
+        queue.serve(|_, _, _| {
             denied += 1;
             Answer::Denied
         });
         assert_eq!((denied, queue.len()), (3, 0));
-        assert!(queue.classes.is_empty());
+        assert!(queue.groups.is_empty());
     }
 
     #[test]
     fn the_withdrawn_and_the_gone_are_not_asked_for() {
-        let mut queue = Queue::default();
-        for request in 0..3 {
-            queue.push(NodeId(1), want(request, 0, 0)).unwrap();
-            queue.push(NodeId(2), want(request, 3, 0)).unwrap();
-        }
-        assert!(queue.withdraw(NodeId(1), RequestId(1)));
-        assert!(!queue.withdraw(NodeId(1), RequestId(1)));
-        assert!(!queue.withdraw(NodeId(9), RequestId(1)));
+        let mut queue = queue(&[(1, 0, 3), (2, 3, 3)]);
+        assert!(queue.take(NodeId(1), RequestId(1)).is_some());
+        assert!(queue.take(NodeId(1), RequestId(1)).is_none());
+        assert!(queue.take(NodeId(9), RequestId(1)).is_none());
         queue.forget(NodeId(2));
         assert_eq!(queue.len(), 2);
-        assert_eq!(serve(&mut queue, 9), [(1, 0), (1, 2)]);
+        assert_eq!(serve(&mut queue, 9), [1, 1]);
     }
 
     #[test]
     fn a_number_waits_once_and_a_submitter_has_a_limit() {
-        let mut queue = Queue::default();
-        for request in 0..WAITING_MAX as u64 {
-            queue.push(NodeId(1), want(request, 0, 0)).unwrap();
-        }
-        assert_eq!(queue.push(NodeId(1), want(0, 0, 0)), Err(Unqueued::Twice));
-        let more = want(WAITING_MAX as u64, 0, 0);
-        assert_eq!(queue.push(NodeId(1), more.clone()), Err(Unqueued::Full));
-        assert_eq!(queue.push(NodeId(2), more), Ok(()));
+        let mut queue = queue(&[(1, 0, WAITING_MAX as u64)]);
+        let mut push = |submitter, want| queue.push(NodeId(submitter), want, 0);
+        assert_eq!(push(1, want(0, 0, 0)), Err(Unqueued::Twice));
+        let more = want(WAITING_MAX as u64, 5, 0);
+        assert_eq!(push(1, more.clone()), Err(Unqueued::Full));
+        assert_eq!(push(2, more), Ok(()));
     }
 }

@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
 use std::pin::pin;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -28,7 +29,10 @@ use crate::scheduler::election::Role;
 use crate::scheduler::herald::{self, HeraldConfig, News, Wish};
 use crate::scheduler::http::{self, Desk, HttpConfig};
 use crate::scheduler::icecream_port;
-use crate::scheduler::state::{Action, Core, Event, PeerId};
+use crate::scheduler::memory;
+use crate::scheduler::policy::Algorithm;
+use crate::scheduler::speed::Speeds;
+use crate::scheduler::state::{Action, Core, Event, PeerId, Rules};
 use crate::scheduler::text_port::{self, Request};
 
 /// Connections whose handshake is under way, at most; one more pushes the oldest out, since an honest
@@ -76,6 +80,10 @@ pub struct ServerConfig {
     pub credentials: Credentials,
     /// The address to listen on; unspecified for all.
     pub bind: IpAddr,
+    /// How nodes are chosen.
+    pub algorithm: Algorithm,
+    /// Where what was learned is kept; none to forget it.
+    pub memory: Option<PathBuf>,
     /// Other schedulers of the cluster that may be out of a broadcast's reach: host and port.
     pub others: Vec<(String, u16)>,
     /// Whether it serves whoever connects, even when another scheduler is the master.
@@ -187,7 +195,7 @@ impl Server {
                     seal: Seal::new(config.credentials.datagram_key(), &config.netname),
                     port: address.port(),
                     is_persistent: config.is_persistent,
-                    others: config.others,
+                    others: config.others.clone(),
                 };
                 executor::spawn(async move {
                     if let Err(error) = herald::run(config, sockets, wished, news).await {
@@ -204,23 +212,28 @@ impl Server {
         });
         let (wanted, wants) = channel::bounded(WISHES_MAX);
         let (guests, coming) = audience::door();
-        let mut dispatcher = Dispatcher::new(&config.netname, inputs.clone(), wishes);
-        let has_audience = http.is_some() || config.icecream_monitors;
-        let audience = has_audience.then(|| {
-            let (telling, heard) = channel::bounded(WISHES_MAX);
-            dispatcher.audience = Some(telling);
-            executor::spawn(audience::run(heard, wanted.clone(), coming))
-        });
         let page = http.map(|listener| {
             let desk = Desk {
-                names: config.http.map(|http| http.names).unwrap_or_default(),
+                names: config
+                    .http
+                    .clone()
+                    .map(|http| http.names)
+                    .unwrap_or_default(),
                 guests: guests.clone(),
                 requests: wanted.clone(),
             };
             executor::spawn(http::serve(listener, desk))
         });
+        let has_audience = page.is_some() || config.icecream_monitors;
         let guests = config.icecream_monitors.then_some(guests);
-        let door = executor::spawn(admit(listener, config.credentials, inputs, guests));
+        let credentials = config.credentials.clone();
+        let door = executor::spawn(admit(listener, credentials, inputs.clone(), guests));
+        let mut dispatcher = Dispatcher::new(config, inputs, wishes);
+        let audience = has_audience.then(|| {
+            let (telling, heard) = channel::bounded(WISHES_MAX);
+            dispatcher.audience = Some(telling);
+            executor::spawn(audience::run(heard, wanted.clone(), coming))
+        });
         dispatcher.run(received, told, asked, wants, stop).await;
         drop((door, herald, text_port, requests, audience, page, wanted));
     }
@@ -340,7 +353,12 @@ async fn greet(
 
 /// Owns the core and the peers.
 struct Dispatcher {
-    netname: String,
+    config: ServerConfig,
+    /// What was learned in the terms before this one.
+    speeds: Speeds,
+    /// How many jobs had been learned from when that was written last.
+    remembered_jobs: u64,
+    remember_at: Instant,
     role: Role,
     /// There is one as long as this is the master, and it lasts for a term.
     core: Option<Core>,
@@ -373,9 +391,17 @@ struct Peer {
 }
 
 impl Dispatcher {
-    fn new(netname: &str, inputs: channel::Sender<Input>, wishes: channel::Sender<Wish>) -> Self {
+    fn new(
+        config: ServerConfig,
+        inputs: channel::Sender<Input>,
+        wishes: channel::Sender<Wish>,
+    ) -> Self {
+        let memory = config.memory.as_deref();
         Self {
-            netname: netname.to_owned(),
+            speeds: memory.map(memory::read).unwrap_or_default(),
+            config,
+            remembered_jobs: 0,
+            remember_at: Instant::now() + memory::EVERY,
             role: Role::Undecided,
             core: None,
             undecided: VecDeque::new(),
@@ -452,7 +478,7 @@ impl Dispatcher {
             };
             let asked = request.or(want);
             match stopped.or(news).or(input).or(asked).or(tick).await {
-                Next::Stop => return,
+                Next::Stop => break,
                 Next::News(News::Role(role)) => self.become_role(role),
                 Next::News(News::Standbys(standbys)) => self.take_standbys(standbys),
                 Next::Input(input) => self.input(input),
@@ -460,7 +486,32 @@ impl Dispatcher {
                 Next::Want(want) => self.show(want),
                 Next::Tick => self.event(Event::Tick),
             }
+            if self.remember_at <= Instant::now() {
+                self.remember_at = Instant::now() + memory::EVERY;
+                // It takes a while, and nobody has to wait for it.
+                if let Some(write) = self.remember() {
+                    executor::spawn(smol::unblock(write)).detach();
+                }
+            }
         }
+        if let Some(write) = self.remember() {
+            smol::unblock(write).await;
+        }
+    }
+
+    /// What writes down all that was learned, if there is anything new and a place for it.
+    fn remember(&mut self) -> Option<impl FnOnce() + Send + 'static> {
+        let path = self.config.memory.clone()?;
+        let speeds = self.core.as_ref()?.speeds();
+        if std::mem::replace(&mut self.remembered_jobs, speeds.jobs()) == speeds.jobs() {
+            return None;
+        }
+        let recollection = speeds.recollection();
+        Some(move || {
+            if let Err(error) = memory::write(&path, &recollection) {
+                log::warn!("write {}: {error}", path.display());
+            }
+        })
     }
 
     fn become_role(&mut self, role: Role) {
@@ -473,7 +524,9 @@ impl Dispatcher {
             self.role = role;
             self.standbys.clear();
             // Nothing that was lent is known in the next term, so nobody stays.
-            self.core = None;
+            if let Some(core) = self.core.take() {
+                self.speeds = core.speeds().clone();
+            }
             let why = "this scheduler is no longer the master";
             for id in self.peers.keys().copied().collect::<Vec<_>>() {
                 if let Role::Standby(at) = role {
@@ -483,7 +536,14 @@ impl Dispatcher {
                 self.part(id, why);
             }
             if let Role::Master(term) = role {
-                let mut core = Core::new(&self.netname, first_lease());
+                let first_lease = first_lease();
+                let rules = Rules {
+                    netname: self.config.netname.clone(),
+                    algorithm: self.config.algorithm,
+                    first_lease,
+                    seed: first_lease,
+                };
+                let mut core = Core::new(rules, self.speeds.clone());
                 core.begin(term, self.now().after(SETTLING));
                 self.core = Some(core);
                 self.event(Event::Blocked(self.blocks.clone()));

@@ -10,7 +10,10 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use crate::id::{Bytes, Digest};
+use crate::message::{Size, Want};
 
 /// Files whose cost is remembered, at most: two generations of half as many.
 const WORKS_MAX: usize = 65_536;
@@ -26,53 +29,154 @@ const WEIGHT_MAX: f64 = 16.0;
 /// How far a new measurement moves a file's cost, and the cluster's averages.
 const GAIN_WORK: f64 = 0.3;
 const GAIN_MEAN: f64 = 0.05;
+/// A job that ran out of memory is taken to need so many times what there was.
+const HUNGRY: f64 = 1.25;
 /// What a job costs as long as nothing is known, in microseconds.
 const COST_UNKNOWN_US: f64 = 1_000_000.0;
 
 /// What is compiled, as far as it tells the size of the job.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Work {
     /// With which toolchain.
     pub toolchain: Digest,
     /// Which file.
     pub file: Bytes,
+    /// In which directory and with which flags, as a digest.
+    pub variant: u64,
+}
+
+impl Work {
+    /// What a request is for.
+    pub fn of(want: &Want) -> Self {
+        Self {
+            toolchain: want.toolchain,
+            file: want.file.clone(),
+            variant: want.variant,
+        }
+    }
+}
+
+/// What is remembered of a work.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Known {
+    /// In reference microseconds.
+    cost_us: f64,
+    /// The most that it was seen to use, in MiB; fades when it uses less.
+    memory_mib: f64,
+}
+
+/// What a job took on its node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Consumed {
+    /// Processor time, in microseconds.
+    pub cpu_us: u64,
+    /// Memory, in MiB.
+    pub memory_mib: u64,
+    /// Bytes that it wrote.
+    pub output_bytes: u64,
 }
 
 /// What was learned.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Speeds {
     nodes: BTreeMap<String, NodeSpeed>,
-    /// Costs in reference microseconds. Two generations: what is used moves to the young one, and
-    /// when that is full the old one is forgotten.
-    young: BTreeMap<Work, f64>,
-    old: BTreeMap<Work, f64>,
+    /// Two generations: what is used moves to the young one, and when that is full the old one is
+    /// forgotten.
+    young: BTreeMap<Work, Known>,
+    old: BTreeMap<Work, Known>,
     /// Means over all jobs, as logarithms: cost, and cost per byte of output.
     cost_log: Option<f64>,
     cost_per_byte_log: Option<f64>,
     jobs: u64,
 }
 
-#[derive(Debug, Default)]
-struct NodeSpeed {
+/// What is remembered of a node.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct NodeSpeed {
     slowness_log: f64,
     weight: f64,
     last_job: u64,
 }
 
+/// All that was learned, as it is kept in a file.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Recollection {
+    nodes: Vec<(String, NodeSpeed)>,
+    works: Vec<(Work, Known)>,
+    cost_log: Option<f64>,
+    cost_per_byte_log: Option<f64>,
+    jobs: u64,
+}
+
 impl Speeds {
-    /// A job came back from `node`: it took `cpu_us` of processor time and wrote `output_bytes`.
-    pub fn learn(&mut self, node: &str, work: &Work, cpu_us: u64, output_bytes: u64) {
+    /// What an earlier scheduler has learned. Numbers that it can't have learned are left out.
+    pub fn recalling(recollection: Recollection) -> Self {
+        let is_sane = |number: &f64| number.is_finite() && number.abs() < 100.0;
+        let nodes = recollection.nodes.into_iter().filter(|(_, speed)| {
+            is_sane(&speed.slowness_log) && (0.0..=WEIGHT_MAX).contains(&speed.weight)
+        });
+        let works = recollection.works.into_iter().filter(|(_, known)| {
+            [known.cost_us, known.memory_mib]
+                .iter()
+                .all(|number| (0.0..1e15).contains(number))
+        });
+        Self {
+            nodes: nodes.take(NODES_MAX).collect(),
+            young: BTreeMap::new(),
+            old: works.take(WORKS_MAX / 2).collect(),
+            cost_log: recollection.cost_log.filter(is_sane),
+            cost_per_byte_log: recollection.cost_per_byte_log.filter(is_sane),
+            jobs: recollection.jobs,
+        }
+    }
+
+    /// All that was learned so far; of the jobs, those that were seen last.
+    pub fn recollection(&self) -> Recollection {
+        let pairs = |works: &BTreeMap<Work, Known>| -> Vec<(Work, Known)> {
+            works
+                .iter()
+                .map(|(work, known)| (work.clone(), *known))
+                .collect()
+        };
+        let mut works = pairs(&self.young);
+        works.extend(pairs(&self.old));
+        works.truncate(WORKS_MAX / 2);
+        Recollection {
+            nodes: self
+                .nodes
+                .iter()
+                .map(|(name, speed)| (name.clone(), speed.clone()))
+                .collect(),
+            works,
+            cost_log: self.cost_log,
+            cost_per_byte_log: self.cost_per_byte_log,
+            jobs: self.jobs,
+        }
+    }
+
+    /// How many jobs were learned from.
+    pub fn jobs(&self) -> u64 {
+        self.jobs
+    }
+
+    /// A job came back from `node`.
+    pub fn learn(&mut self, node: &str, work: &Work, job: Consumed) {
+        let Consumed {
+            cpu_us,
+            memory_mib,
+            output_bytes,
+        } = job;
         if cpu_us == 0 {
             // A compile takes time; who says otherwise did not measure.
             return;
         }
         self.jobs += 1;
         let cpu_log = (cpu_us as f64).ln();
-        let known = self.recall(work).map(f64::ln);
+        let known = self.recall(work);
         let by_bytes = || Some(self.cost_per_byte_log? + (output_bytes.max(1) as f64).ln());
         let comparison = match known {
-            Some(cost_log) => Some((cost_log, WEIGHT_SAME)),
-            None => by_bytes().map(|cost_log| (cost_log, WEIGHT_BYTES)),
+            Some(known) if known.cost_us > 0.0 => Some((known.cost_us.ln(), WEIGHT_SAME)),
+            _ => by_bytes().map(|cost_log| (cost_log, WEIGHT_BYTES)),
         };
         let jobs = self.jobs;
         let speed = self.node_mut(node);
@@ -86,8 +190,19 @@ impl Speeds {
             speed.slowness_log += gain * (sample - speed.slowness_log);
         }
         let cost_log = cpu_log - speed.slowness_log;
-        let cost_log_kept = known.map_or(cost_log, |old| old + GAIN_WORK * (cost_log - old));
-        self.remember(work, cost_log_kept.exp());
+        let memory_mib = memory_mib as f64;
+        let now_known = match known {
+            Some(old) if old.cost_us > 0.0 => Known {
+                cost_us: (old.cost_us.ln() + GAIN_WORK * (cost_log - old.cost_us.ln())).exp(),
+                memory_mib: memory_mib
+                    .max(old.memory_mib - GAIN_WORK * (old.memory_mib - memory_mib)),
+            },
+            _ => Known {
+                cost_us: cost_log.exp(),
+                memory_mib,
+            },
+        };
+        self.remember(work, now_known);
         blend(&mut self.cost_log, cost_log);
         if output_bytes > 0 {
             blend(
@@ -95,6 +210,19 @@ impl Speeds {
                 cost_log - (output_bytes as f64).ln(),
             );
         }
+    }
+
+    /// A job did not have enough with `memory_mib`: it is not to be sent again where there is no more.
+    pub fn learn_hunger(&mut self, work: &Work, memory_mib: u64) {
+        let known = self.recall(work);
+        let hungry = HUNGRY * memory_mib as f64;
+        self.remember(
+            work,
+            Known {
+                cost_us: known.map_or(0.0, |known| known.cost_us),
+                memory_mib: known.map_or(hungry, |known| known.memory_mib.max(hungry)),
+            },
+        );
     }
 
     /// How many times slower than the reference node `node` is; 1 as long as it is unknown.
@@ -109,29 +237,32 @@ impl Speeds {
         self.nodes.get(node).is_some_and(|speed| speed.weight > 0.0)
     }
 
-    /// What `work` will cost on the reference node, in microseconds: what it cost before, or the
-    /// mean of all.
-    pub fn cost_us(&self, work: &Work) -> f64 {
-        self.young
-            .get(work)
-            .or_else(|| self.old.get(work))
-            .copied()
-            .or(self.cost_log.map(f64::exp))
-            .unwrap_or(COST_UNKNOWN_US)
+    /// What `work` took before; zero where that is not known.
+    pub fn size(&self, work: &Work) -> Size {
+        let known = self.young.get(work).or_else(|| self.old.get(work));
+        known.map_or(Size::default(), |known| Size {
+            cost_us: known.cost_us.round() as u64,
+            memory_mib: known.memory_mib.round() as u64,
+        })
     }
 
-    fn recall(&mut self, work: &Work) -> Option<f64> {
-        if let Some(cost) = self.old.remove(work) {
-            self.remember(work, cost);
+    /// What a job costs of which nothing is known, on the reference node, in microseconds: the mean of all.
+    pub fn mean_cost_us(&self) -> f64 {
+        self.cost_log.map_or(COST_UNKNOWN_US, f64::exp)
+    }
+
+    fn recall(&mut self, work: &Work) -> Option<Known> {
+        if let Some(known) = self.old.remove(work) {
+            self.remember(work, known);
         }
         self.young.get(work).copied()
     }
 
-    fn remember(&mut self, work: &Work, cost_us: f64) {
+    fn remember(&mut self, work: &Work, known: Known) {
         if self.young.len() >= WORKS_MAX / 2 && !self.young.contains_key(work) {
             self.old = std::mem::take(&mut self.young);
         }
-        self.young.insert(work.clone(), cost_us);
+        self.young.insert(work.clone(), known);
     }
 
     fn node_mut(&mut self, node: &str) -> &mut NodeSpeed {
@@ -158,7 +289,20 @@ mod tests {
         Work {
             toolchain: Digest([0; 32]),
             file: Bytes::from(name),
+            variant: 0,
         }
+    }
+
+    fn consumed(cpu_us: u64, output_bytes: u64) -> Consumed {
+        Consumed {
+            cpu_us,
+            memory_mib: 0,
+            output_bytes,
+        }
+    }
+
+    fn cost(speeds: &Speeds, name: &str) -> f64 {
+        speeds.size(&work(name)).cost_us as f64
     }
 
     /// Files of very different sizes, compiled on two nodes of which one needs twice the time.
@@ -170,12 +314,12 @@ mod tests {
                 let slow = (round + file) % 2 == 0;
                 let (node, factor) = if slow { ("slow", 2) } else { ("fast", 1) };
                 let cpu_us = (10_000 << file) * factor;
-                speeds.learn(node, &work(&format!("{file}.c")), cpu_us, 1000);
+                speeds.learn(node, &work(&format!("{file}.c")), consumed(cpu_us, 1000));
             }
         }
         let ratio = speeds.slowness("slow") / speeds.slowness("fast");
         assert!((1.8..2.2).contains(&ratio), "{ratio}");
-        let ratio = speeds.cost_us(&work("9.c")) / speeds.cost_us(&work("5.c"));
+        let ratio = cost(&speeds, "9.c") / cost(&speeds, "5.c");
         assert!((14.0..18.0).contains(&ratio), "{ratio}");
     }
 
@@ -188,8 +332,7 @@ mod tests {
             speeds.learn(
                 node,
                 &work(&format!("{file}.c")),
-                bytes * 10 * factor,
-                bytes,
+                consumed(bytes * 10 * factor, bytes),
             );
         }
         let ratio = speeds.slowness("slow") / speeds.slowness("fast");
@@ -200,9 +343,9 @@ mod tests {
     fn one_absurd_job_does_not_spoil_a_good_name() {
         let mut speeds = Speeds::default();
         for _ in 0..30 {
-            speeds.learn("a", &work("x.c"), 100_000, 1000);
+            speeds.learn("a", &work("x.c"), consumed(100_000, 1000));
         }
-        speeds.learn("a", &work("x.c"), u64::MAX, 1000);
+        speeds.learn("a", &work("x.c"), consumed(u64::MAX, 1000));
         assert!(speeds.slowness("a") < 1.5);
         assert!(speeds.slowness("a").is_finite());
     }
@@ -212,24 +355,65 @@ mod tests {
         let mut speeds = Speeds::default();
         assert_eq!(speeds.slowness("a"), 1.0);
         assert!(!speeds.knows("a"));
-        assert_eq!(speeds.cost_us(&work("x.c")), COST_UNKNOWN_US);
-        speeds.learn("a", &work("y.c"), 0, 0);
-        assert_eq!(speeds.cost_us(&work("x.c")), COST_UNKNOWN_US);
-        speeds.learn("a", &work("y.c"), 5000, 0);
-        assert!((speeds.cost_us(&work("x.c")) - 5000.0).abs() < 1.0);
+        assert_eq!(speeds.mean_cost_us(), COST_UNKNOWN_US);
+        speeds.learn("a", &work("y.c"), consumed(0, 0));
+        assert_eq!(speeds.mean_cost_us(), COST_UNKNOWN_US);
+        speeds.learn("a", &work("y.c"), consumed(5000, 0));
+        assert!((speeds.mean_cost_us() - 5000.0).abs() < 1.0);
+        assert_eq!(speeds.size(&work("x.c")), Size::default());
     }
 
     #[test]
     fn memory_is_bounded_and_what_is_used_survives() {
         let mut speeds = Speeds::default();
         for file in 0..WORKS_MAX * 2 {
-            speeds.learn("a", &work(&file.to_string()), 1000, 10);
+            speeds.learn("a", &work(&file.to_string()), consumed(1000, 10));
             if file % 1000 == 0 {
-                speeds.learn("a", &work("often.c"), 77_000, 10);
+                speeds.learn("a", &work("often.c"), consumed(77_000, 10));
             }
         }
         assert!(speeds.young.len() + speeds.old.len() <= WORKS_MAX);
         assert!(speeds.recall(&work("often.c")).is_some());
         assert!(speeds.recall(&work("0")).is_none());
+    }
+
+    #[test]
+    fn memory_is_learned_at_its_highest_and_fades() {
+        let mut speeds = Speeds::default();
+        let mut use_of = |memory_mib| {
+            let job = Consumed {
+                cpu_us: 1000,
+                memory_mib,
+                output_bytes: 10,
+            };
+            speeds.learn("a", &work("x.c"), job);
+            speeds.size(&work("x.c")).memory_mib
+        };
+        assert_eq!(use_of(1000), 1000);
+        assert_eq!(use_of(4000), 4000);
+        assert_eq!(use_of(1000), 3100);
+        speeds.learn_hunger(&work("x.c"), 8000);
+        assert_eq!(speeds.size(&work("x.c")).memory_mib, 10_000);
+        // Hunger says nothing of the time, and a job that only starved has no cost yet.
+        speeds.learn_hunger(&work("new.c"), 100);
+        assert_eq!(speeds.size(&work("new.c")).cost_us, 0);
+        speeds.learn("a", &work("new.c"), consumed(5000, 1));
+        assert!(speeds.size(&work("new.c")).cost_us > 0);
+    }
+
+    #[test]
+    fn flags_make_another_job_of_the_same_file() {
+        let mut speeds = Speeds::default();
+        let plain = work("x.c");
+        let optimised = Work {
+            variant: 1,
+            ..plain.clone()
+        };
+        for _ in 0..10 {
+            speeds.learn("a", &plain, consumed(10_000, 1));
+            speeds.learn("a", &optimised, consumed(40_000, 1));
+        }
+        let ratio = speeds.size(&optimised).cost_us as f64 / speeds.size(&plain).cost_us as f64;
+        assert!((3.5..4.5).contains(&ratio), "{ratio}");
     }
 }

@@ -4,38 +4,37 @@
 //! starts anew knows its cluster after one round of logins. Knows no socket and no clock; the shell
 //! ([`super::server`]) numbers the connections, reads the time and does what is said, in the order in which it is said.
 //!
-//! Two functions change what is lent, `grant` and `end`; so no slot is lent twice.
+//! This file has what concerns nodes and their connections; requests and leases are in [`super::lending`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::id::{LeaseId, NodeId, RequestId, Term, Time};
+use crate::id::{NodeId, RequestId, Term, Time};
 use crate::message::{
-    FromScheduler, Grant, Login, NodeStatus, Outcome, OwnNode, REPORT_EVERY_MS, Status,
-    ToScheduler, Want,
+    FromScheduler, Login, NodeStatus, Offer, REPORT_EVERY_MS, Status, ToScheduler,
 };
 use crate::news::{Ending, NodePicture};
 use crate::scheduler::admission::{self, TOOLCHAINS_MAX};
 use crate::scheduler::chronicle::Chronicle;
 use crate::scheduler::control::Job;
-use crate::scheduler::lease::{Lease, Leases};
+use crate::scheduler::fairness::Fairness;
+use crate::scheduler::lease::Leases;
 use crate::scheduler::node::Node;
-use crate::scheduler::policy::{self, Choice, Question};
-use crate::scheduler::queue::{Answer, Queue, Unqueued};
-use crate::scheduler::speed::{Speeds, Work};
+use crate::scheduler::policy::Algorithm;
+use crate::scheduler::queue::Queue;
+use crate::scheduler::roster::Roster;
+use crate::scheduler::speed::Speeds;
 
 /// A node that has said nothing for this long is dead.
 pub const SILENCE: Duration = Duration::from_millis(4 * REPORT_EVERY_MS);
 /// Nodes, at most; the next is refused.
-pub const NODES_MAX: usize = 4096;
-/// A job that has not been started this long after its grant must ask again.
-const LEASE_VALID_MS: u32 = 10_000;
-/// However long a job takes, its slot is free again after this long: a submitter may lose a lease.
-const LEASE_LONGEST: Duration = Duration::from_secs(2 * 3600);
+pub const NODES_MAX: usize = 16_384;
 /// A tick that comes so much too late says that the scheduler itself was stopped, not the nodes.
 const LATENESS: Duration = Duration::from_millis(500);
+/// Silence is looked for no more often than this, however many nodes there are.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// A connection, numbered by the shell; a number is used once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -81,51 +80,72 @@ pub enum Action {
     Close(PeerId, String),
 }
 
+/// What a scheduler is told at its start.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    /// The cluster's name.
+    pub netname: String,
+    /// How nodes are chosen.
+    pub algorithm: Algorithm,
+    /// The number of the first lease. It should differ from start to start, so that a lease of an earlier
+    /// scheduler means nothing.
+    pub first_lease: u64,
+    /// What [`Algorithm::Random`] draws its numbers from.
+    pub seed: u64,
+}
+
 /// The scheduler without its sockets.
 #[derive(Debug)]
 pub struct Core {
-    netname: String,
-    nodes: BTreeMap<NodeId, Node>,
+    pub(super) rules: Rules,
+    pub(super) roster: Roster,
     peers: BTreeMap<PeerId, NodeId>,
-    leases: Leases,
-    queue: Queue,
-    speeds: Speeds,
-    chronicle: Chronicle,
+    pub(super) leases: Leases,
+    pub(super) queue: Queue,
+    pub(super) speeds: Speeds,
+    pub(super) fairness: Fairness,
+    pub(super) chronicle: Chronicle,
     /// Names and addresses of hosts that get no jobs.
     blocks: BTreeSet<String>,
     nodes_so_far: u32,
-    grants_so_far: u64,
+    pub(super) grants_so_far: u64,
+    /// The state of the random numbers.
+    pub(super) random: u64,
     /// No node can be too silent before then.
     silence_at: Option<Time>,
     /// A request waits for a node that only pauses until then.
-    retry_at: Option<Time>,
+    pub(super) retry_at: Option<Time>,
+    /// When leases are next looked through for those that lie idle or are held by one who has too many.
+    pub(super) balance_at: Option<Time>,
     /// The term in which this scheduler is the master.
-    term: Term,
+    pub(super) term: Term,
     /// Until then nodes are still coming that another scheduler knew, so that no request is hopeless.
-    settled_at: Time,
+    pub(super) settled_at: Time,
     actions: Vec<Action>,
 }
 
 impl Core {
-    /// A scheduler of the cluster `netname`, whose first lease has the number `first_lease`. That number
-    /// should differ from start to start, so that a lease of an earlier scheduler means nothing.
-    pub fn new(netname: &str, first_lease: u64) -> Self {
+    /// A scheduler that knows no node yet. What an earlier one learned may be handed to it.
+    pub fn new(rules: Rules, speeds: Speeds) -> Self {
         Self {
-            netname: netname.to_owned(),
-            nodes: BTreeMap::new(),
+            roster: Roster::default(),
             peers: BTreeMap::new(),
-            leases: Leases::starting_at(first_lease),
+            leases: Leases::starting_at(rules.first_lease),
             queue: Queue::default(),
-            speeds: Speeds::default(),
+            speeds,
+            fairness: Fairness::default(),
             chronicle: Chronicle::default(),
             blocks: BTreeSet::new(),
             nodes_so_far: 0,
             grants_so_far: 0,
+            random: rules.seed,
             silence_at: None,
             retry_at: None,
+            balance_at: None,
             term: Term::default(),
             settled_at: Time(0),
             actions: Vec::new(),
+            rules,
         }
     }
 
@@ -150,7 +170,7 @@ impl Core {
             Event::Message(peer, message) => self.hear(peer, message, now),
             Event::Tick => self.tick(now),
         };
-        if places && !self.queue.is_empty() {
+        if places && !self.queue.is_content() {
             self.place(now);
         }
         if self.chronicle.is_due(now) {
@@ -161,8 +181,14 @@ impl Core {
 
     /// When the next [`Event::Tick`] is due, if nothing else happens; it may change with every event.
     pub fn next_wake(&self) -> Option<Time> {
-        let wakes = [self.silence_at, self.retry_at, self.chronicle.next_wake()];
-        wakes.into_iter().flatten().min()
+        let news_at = self.chronicle.next_wake();
+        let all = [self.silence_at, self.retry_at, self.balance_at, news_at];
+        all.into_iter().flatten().min()
+    }
+
+    /// What was learned of nodes and jobs so far, to be kept for the next scheduler.
+    pub fn speeds(&self) -> &Speeds {
+        &self.speeds
     }
 
     // What happened. Each function tells whether a waiting request may now be answered.
@@ -171,14 +197,14 @@ impl Core {
         if let Err(nonsense) = admission::login(&login) {
             return self.refuse(peer, format!("the node {nonsense}"));
         }
-        if login.netname != self.netname {
+        if login.netname != self.rules.netname {
             let why = format!(
                 "this scheduler's netname is {:?}, the node's is {:?}",
-                self.netname, login.netname
+                self.rules.netname, login.netname
             );
             return self.refuse(peer, why);
         }
-        if self.nodes.len() >= NODES_MAX {
+        if self.roster.len() >= NODES_MAX {
             return self.refuse(peer, format!("there are {NODES_MAX} nodes already"));
         }
         self.replace_stale(&login, from);
@@ -186,11 +212,15 @@ impl Core {
         let id = NodeId(self.nodes_so_far);
         let name = self.unique_name(&login.name, from);
         let mut node = Node::new(peer, name.clone(), login, from, here, now);
-        node.blocked = self.blocks.iter().any(|host| node.is_called(host));
-        self.nodes.insert(id, node);
+        node.slowness = self.speeds.slowness(&name);
+        node.measured = self.speeds.knows(&name);
+        self.roster.insert(id, node);
+        if self.is_blocked(id) {
+            self.roster.change(id, |node| node.blocked = true);
+        }
+        self.chronicle.came(id);
         self.peers.insert(peer, id);
         self.silence_at.get_or_insert(now.after(SILENCE));
-        self.chronicle.came(id);
         let term = self.term;
         self.send(
             peer,
@@ -208,28 +238,46 @@ impl Core {
             self.chronicle.unwatch(peer);
             return false;
         };
-        for lease in self.leases.touching(id) {
-            self.end(lease, None);
-        }
-        self.nodes.remove(&id);
         self.queue.forget(id);
-        for node in self.nodes.values_mut() {
-            node.suspicions.forget(id);
+        for lease in self.leases.touching(id) {
+            self.end(lease, true);
+        }
+        self.roster.remove(id);
+        let suspected: Vec<NodeId> = self
+            .roster
+            .iter()
+            .filter(|(_, node)| node.suspicions.concerns(id))
+            .map(|(id, _)| id)
+            .collect();
+        for node in suspected {
+            self.roster.note(node).suspicions.forget(id);
         }
         self.chronicle.left(id);
         true
     }
 
     fn block(&mut self, blocks: BTreeSet<String>) -> bool {
-        for (&id, node) in &mut self.nodes {
-            let before = node.blocked;
-            node.blocked = blocks.iter().any(|host| node.is_called(host));
-            if node.blocked != before {
+        self.blocks = blocks;
+        let all: Vec<(NodeId, bool)> = self
+            .roster
+            .iter()
+            .map(|(id, node)| (id, node.blocked))
+            .collect();
+        for (id, before) in all {
+            let is_blocked = self.is_blocked(id);
+            if is_blocked != before {
+                self.roster.change(id, |node| node.blocked = is_blocked);
+                self.reclaim(id);
                 self.chronicle.came(id);
             }
         }
-        self.blocks = blocks;
         true
+    }
+
+    /// Whether somebody has blocked a node, by its name or its address.
+    fn is_blocked(&self, id: NodeId) -> bool {
+        let mut hosts = self.blocks.iter();
+        hosts.any(|host| self.roster.called(host).contains(&id))
     }
 
     fn hear(&mut self, peer: PeerId, message: ToScheduler, now: Time) -> bool {
@@ -241,47 +289,52 @@ impl Core {
         if message == ToScheduler::Watch {
             return self.watch(peer, now);
         }
+        if let Err(nonsense) = admission::message(&message) {
+            return self.close(peer, nonsense.to_string());
+        }
         let Some(&id) = self.peers.get(&peer) else {
             self.actions
                 .push(Action::Close(peer, "speaks without a login".into()));
             return false;
         };
-        if let Err(nonsense) = admission::message(&message) {
-            return self.close(peer, nonsense.to_string());
-        }
-        let node = known(&mut self.nodes, id);
-        node.heard = now;
+        self.roster.note(id).heard = now;
         match message {
             ToScheduler::State(state) => {
-                let free = node.free();
-                node.report(state);
-                let more_is_free = node.free() > free;
+                let more_is_free = self.roster.change(id, |node| {
+                    let free = node.free();
+                    node.report(state);
+                    node.free() > free
+                });
                 self.chronicle.changed(id);
                 self.send(peer, FromScheduler::Alive);
+                self.reclaim(id);
                 more_is_free
             }
             ToScheduler::Capacity { slots, no_remote } => {
-                node.slots = slots;
-                node.no_remote = no_remote;
+                self.roster.change(id, |node| {
+                    node.slots = slots;
+                    node.no_remote = no_remote;
+                });
+                self.reclaim(id);
                 true
             }
             ToScheduler::Toolchains { added, removed } => {
-                for gone in &removed {
-                    node.toolchains.remove(gone);
-                }
-                node.toolchains.extend(added);
-                if node.toolchains.len() > TOOLCHAINS_MAX {
+                let known = self.roster.change(id, |node| {
+                    for gone in &removed {
+                        node.toolchains.remove(gone);
+                    }
+                    node.toolchains.extend(added);
+                    node.toolchains.len()
+                });
+                if known > TOOLCHAINS_MAX {
                     return self.close(peer, "has too many toolchains".into());
                 }
                 false
             }
-            ToScheduler::Want(want) => self.want(peer, id, want, now),
-            ToScheduler::Withdraw(request) => {
-                self.queue.withdraw(id, request);
-                self.chronicle.gone(id, request, Ending::Withdrawn);
-                false
-            }
-            ToScheduler::Return { lease, outcome } => self.take_back(peer, id, lease, outcome, now),
+            ToScheduler::Deal(deal) => match self.deal(id, deal, now) {
+                Ok(places) => places,
+                Err(why) => self.close(peer, why),
+            },
             ToScheduler::Login(_) => self.close(peer, "logs in twice".into()),
             ToScheduler::LocalJobs(jobs) => {
                 self.chronicle.local(id, jobs);
@@ -297,207 +350,95 @@ impl Core {
         if places {
             self.retry_at = None;
         }
-        while let Some((id, lease)) = self.leases.oldest()
-            && now.since(lease.since) >= LEASE_LONGEST
-        {
-            self.end(id, None);
-            places = true;
+        if self.balance_at.is_some_and(|at| at <= now) {
+            places |= self.balance(now);
         }
-        if self.silence_at.is_some_and(|at| now.since(at) > LATENESS) {
-            for node in self.nodes.values_mut() {
-                node.heard = now;
-            }
+        if self.silence_at.is_some_and(|at| at <= now) {
+            places |= self.look_for_silence(now);
         }
-        let silent: Vec<PeerId> = self
-            .nodes
-            .values()
-            .filter(|node| now.since(node.heard) >= SILENCE)
-            .map(|node| node.peer)
-            .collect();
-        for peer in silent {
-            self.close(peer, format!("silent for {} s", SILENCE.as_secs()));
-            places = true;
-        }
-        let oldest = self.nodes.values().map(|node| node.heard).min();
-        self.silence_at = oldest.map(|heard| heard.after(SILENCE));
         places
     }
 
-    // Requests and leases.
-
-    fn want(&mut self, peer: PeerId, submitter: NodeId, want: Want, now: Time) -> bool {
-        let request = want.request;
-        // Refusals come at once, whoever else waits: they take nothing from anybody.
-        if now >= self.settled_at
-            && let Choice::Never(why) = self.choose(submitter, &want, now)
-        {
-            self.send(peer, FromScheduler::Deny { request, why });
-            return false;
-        }
-        let file = want.file.clone();
-        match self.queue.push(submitter, want) {
-            Ok(()) => {
-                self.chronicle.queued(submitter, request, &file, now);
-                true
-            }
-            Err(Unqueued::Full) => {
-                let why = "too many requests of this node wait".into();
-                self.send(peer, FromScheduler::Deny { request, why });
-                false
-            }
-            Err(Unqueued::Twice) => {
-                let why = format!("makes request {request} twice");
-                self.close(peer, why)
+    fn look_for_silence(&mut self, now: Time) -> bool {
+        if self.silence_at.is_some_and(|at| now.since(at) > LATENESS) {
+            let all: Vec<NodeId> = self.roster.iter().map(|(id, _)| id).collect();
+            for id in all {
+                self.roster.note(id).heard = now;
             }
         }
+        let silent: Vec<PeerId> = self
+            .roster
+            .iter()
+            .filter(|(_, node)| now.since(node.heard) >= SILENCE)
+            .map(|(_, node)| node.peer)
+            .collect();
+        let any = !silent.is_empty();
+        for peer in silent {
+            self.close(peer, format!("silent for {} s", SILENCE.as_secs()));
+        }
+        let oldest = self.roster.iter().map(|(_, node)| node.heard).min();
+        self.silence_at = oldest.map(|heard| heard.after(SILENCE).max(now.after(LOOK_EVERY)));
+        any
     }
 
-    fn take_back(
-        &mut self,
-        peer: PeerId,
-        submitter: NodeId,
-        id: LeaseId,
-        outcome: Outcome,
-        now: Time,
-    ) -> bool {
-        // A lease that became void meanwhile is no fault of who returns it.
-        let Some(lease) = self.leases.find(id) else {
-            return false;
-        };
-        if lease.submitter != submitter {
-            return self.close(peer, format!("returns lease {id}, which it does not hold"));
-        }
-        let Some(lease) = self.end(id, Some(outcome)) else {
-            return false;
-        };
-        let node = known(&mut self.nodes, lease.node);
-        match outcome {
-            Outcome::Done {
-                usage,
-                output_bytes,
-            } => {
-                node.suspicions.clear(submitter, lease.work.toolchain);
-                if !lease.kept {
-                    node.jobs_done += 1;
-                }
-                self.speeds
-                    .learn(&node.name, &lease.work, usage.cpu_us, output_bytes);
-            }
-            Outcome::Unused => {}
-            Outcome::Failed { failure, dead } => {
-                let toolchain = lease.work.toolchain;
-                node.suspicions
-                    .note(submitter, toolchain, failure, dead, now);
-            }
-        }
-        true
-    }
+    // Nodes.
 
-    /// Answers whatever in the queue can be answered.
-    fn place(&mut self, now: Time) {
-        let mut queue = std::mem::take(&mut self.queue);
-        queue.serve(|submitter, want| self.answer(submitter, want, now));
-        self.queue = queue;
-    }
-
-    fn answer(&mut self, submitter: NodeId, want: &Want, now: Time) -> Answer {
-        match self.choose(submitter, want, now) {
-            Choice::Place(node) => {
-                self.grant(node, submitter, want, now);
-                Answer::Granted
-            }
-            Choice::Never(_) if now < self.settled_at => {
-                let until = self.settled_at;
-                self.retry_at = Some(self.retry_at.map_or(until, |at| at.min(until)));
-                Answer::Waits
-            }
-            Choice::Never(why) => {
-                self.deny(submitter, want.request, why);
-                Answer::Denied
-            }
-            Choice::Wait(None) => Answer::Waits,
-            Choice::Wait(Some(until)) => {
-                self.retry_at = Some(self.retry_at.map_or(until, |at| at.min(until)));
-                Answer::Waits
-            }
-        }
-    }
-
-    fn choose(&self, submitter: NodeId, want: &Want, now: Time) -> Choice {
-        policy::choose(Question {
-            want,
-            submitter,
-            nodes: &self.nodes,
-            speeds: &self.speeds,
-            now,
-        })
-    }
-
-    fn grant(&mut self, id: NodeId, submitter: NodeId, want: &Want, now: Time) {
-        self.grants_so_far += 1;
-        let holder = known(&mut self.nodes, submitter);
-        holder.held += 1;
-        let (peer, here, remote) = (holder.peer, holder.here, !holder.address.ip().is_loopback());
-        let node = known(&mut self.nodes, id);
-        assert!(node.free() > 0, "a slot is lent once");
-        let kept = id == submitter && want.own == OwnNode::Locally;
-        match kept {
-            true => node.kept += 1,
-            false => node.lent += 1,
-        }
-        node.last_grant = self.grants_so_far;
-        let mut address = node.address;
-        if remote && address.ip().is_loopback() {
-            // A node beside the scheduler may be connected over loopback. Others find it where they
-            // find the scheduler.
-            address.set_ip(here);
-        }
-        let name = node.name.clone();
-        let lease = self.leases.lend(Lease {
-            node: id,
-            submitter,
-            kept,
-            work: Work {
-                toolchain: want.toolchain,
-                file: want.file.clone(),
-            },
-            since: now,
+    /// Removes the connection that a node has left behind when it comes anew from the same place. Nodes
+    /// that take no jobs have no place of their own: two of them may share a machine.
+    fn replace_stale(&mut self, login: &Login, from: IpAddr) {
+        let stale = self.roster.at(from).find(|(_, node)| {
+            login.port != 0
+                && node.address.port() == login.port
+                && (node.name == login.name || node.name == from.to_string())
         });
-        let asked = (submitter, want.request);
-        self.chronicle.started(asked, lease, id, &want.file, now);
-        let grant = Grant {
-            request: want.request,
-            lease,
-            node: id,
-            name,
-            address,
-            valid_ms: LEASE_VALID_MS,
-            term: self.term,
-        };
-        self.send(peer, FromScheduler::Grant(grant));
-    }
-
-    /// Ends a lease. When nobody said what came of it, the slot stays taken until its node reports
-    /// it free.
-    fn end(&mut self, id: LeaseId, outcome: Option<Outcome>) -> Option<Lease> {
-        let lease = self.leases.end(id)?;
-        self.chronicle.ended(id, outcome);
-        known(&mut self.nodes, lease.submitter).held -= 1;
-        let node = known(&mut self.nodes, lease.node);
-        if lease.kept {
-            node.kept -= 1;
-        } else {
-            node.lent -= 1;
-            node.leftover += u32::from(outcome.is_none());
+        if let Some(peer) = stale.map(|(_, node)| node.peer) {
+            self.close(peer, "has come again on a new connection".into());
         }
-        Some(lease)
     }
 
-    fn deny(&mut self, submitter: NodeId, request: RequestId, why: String) {
-        let peer = known(&mut self.nodes, submitter).peer;
-        let ending = Ending::Denied(why.clone());
-        self.chronicle.gone(submitter, request, ending);
-        self.send(peer, FromScheduler::Deny { request, why });
+    fn unique_name(&self, wanted: &str, from: IpAddr) -> String {
+        let wanted = match wanted {
+            "" => from.to_string(),
+            name => name.to_owned(),
+        };
+        let taken = |name: &str| self.roster.named(name).is_some();
+        if !taken(&wanted) {
+            return wanted;
+        }
+        (2..)
+            .map(|number: u64| format!("{wanted}-{number}"))
+            .find(|name| !taken(name))
+            .expect("there are fewer nodes than numbers")
+    }
+
+    /// A picture of the cluster.
+    pub fn status(&self) -> Status {
+        let mean = self.mean_speed();
+        let mut running: BTreeMap<NodeId, u32> = BTreeMap::new();
+        for (_, lease) in self.leases.iter() {
+            *running.entry(lease.node).or_default() += u32::from(lease.running.is_some());
+        }
+        let mut nodes: Vec<NodeStatus> = self
+            .roster
+            .iter()
+            .map(|(id, node)| NodeStatus {
+                name: node.name.clone(),
+                address: node.address.to_string(),
+                platform: node.platform.clone(),
+                slots: node.slots,
+                running: running.get(&id).copied().unwrap_or_default(),
+                local_jobs: node.state.local_jobs,
+                jobs_done: node.jobs_done,
+                speed_percent: speed_percent(node, mean),
+                no_remote: node.no_remote.clone(),
+                load_milli: node.state.load_milli,
+            })
+            .collect();
+        nodes.sort_by(|a, b| a.name.cmp(&b.name));
+        Status {
+            nodes,
+            waiting: self.queue.len() as u32,
+        }
     }
 
     // Who watches.
@@ -509,9 +450,10 @@ impl Core {
             return self.refuse(peer, "there are too many watchers already".into());
         }
         let mean = self.mean_speed();
-        let nodes = self.nodes.keys();
-        let nodes = nodes.filter_map(|&id| self.picture(id, mean)).collect();
-        let snapshot = self.chronicle.snapshot(&self.netname, nodes, now);
+        let nodes = self.roster.iter();
+        let nodes = nodes.filter_map(|(id, _)| self.picture(id, mean)).collect();
+        let netname = &self.rules.netname;
+        let snapshot = self.chronicle.snapshot(netname, nodes, now);
         self.send(peer, FromScheduler::Snapshot(snapshot));
         false
     }
@@ -526,7 +468,7 @@ impl Core {
     }
 
     fn picture(&self, id: NodeId, mean_speed: f64) -> Option<NodePicture> {
-        let node = self.nodes.get(&id)?;
+        let node = self.roster.find(id)?;
         Some(NodePicture {
             node: id,
             name: node.name.clone(),
@@ -535,7 +477,7 @@ impl Core {
             slots: node.slots,
             no_remote: node.no_remote.clone(),
             is_blocked: node.blocked,
-            speed_percent: self.speed_percent(node, mean_speed),
+            speed_percent: speed_percent(node, mean_speed),
             local_jobs: node.state.local_jobs,
             load_milli: node.state.load_milli,
             memory_mib: node.state.memory_mib,
@@ -543,45 +485,16 @@ impl Core {
         })
     }
 
-    // Nodes.
-
-    /// Removes the connection that a node has left behind when it comes anew from the same place. Nodes
-    /// that take no jobs have no place of their own: two of them may share a machine.
-    fn replace_stale(&mut self, login: &Login, from: IpAddr) {
-        let stale = self.nodes.values().find(|node| {
-            login.port != 0
-                && node.address.port() == login.port
-                && node.address.ip() == from
-                && (node.name == login.name || node.name == from.to_string())
-        });
-        if let Some(peer) = stale.map(|node| node.peer) {
-            self.close(peer, "has come again on a new connection".into());
-        }
-    }
-
-    fn unique_name(&self, wanted: &str, from: IpAddr) -> String {
-        let wanted = match wanted {
-            "" => from.to_string(),
-            name => name.to_owned(),
-        };
-        let taken = |name: &str| self.nodes.values().any(|node| node.name == name);
-        if !taken(&wanted) {
-            return wanted;
-        }
-        (2..)
-            .map(|number: u64| format!("{wanted}-{number}"))
-            .find(|name| !taken(name))
-            .expect("there are fewer nodes than numbers")
-    }
-
     /// The jobs that run under leases, then those that wait; for people.
     pub fn jobs(&self) -> Vec<Job> {
-        let name = |id| self.nodes.get(&id).map(|node| node.name.clone());
-        let running = self.leases.iter().map(|(id, lease)| Job {
-            number: id.0,
-            submitter: name(lease.submitter).unwrap_or_default(),
-            node: name(lease.node),
-            file: lease.work.file.clone(),
+        let name = |id| self.roster.find(id).map(|node| node.name.clone());
+        let running = self.leases.iter().filter_map(|(id, lease)| {
+            Some(Job {
+                number: id.0,
+                submitter: name(lease.submitter).unwrap_or_default(),
+                node: name(lease.node),
+                file: lease.running.as_ref()?.work.file.clone(),
+            })
         });
         let waiting = self.queue.iter().map(|(submitter, want)| Job {
             number: want.request.0,
@@ -600,48 +513,28 @@ impl Core {
     /// The mean of the learned speeds, as the inverse of slowness.
     fn mean_speed(&self) -> f64 {
         let known: Vec<f64> = self
-            .nodes
-            .values()
-            .filter(|node| self.speeds.knows(&node.name))
-            .map(|node| 1.0 / self.speeds.slowness(&node.name))
+            .roster
+            .iter()
+            .filter(|(_, node)| node.measured)
+            .map(|(_, node)| 1.0 / node.slowness)
             .collect();
         known.iter().sum::<f64>() / known.len().max(1) as f64
     }
 
-    fn speed_percent(&self, node: &Node, mean: f64) -> u32 {
-        match self.speeds.knows(&node.name) {
-            true => (100.0 / self.speeds.slowness(&node.name) / mean).round() as u32,
-            false => 0,
+    // What is to be done.
+
+    /// Tells a node, unless it is just leaving.
+    pub(super) fn offer(&mut self, to: NodeId, offer: Offer) {
+        let peer = self.roster.node(to).peer;
+        if self.peers.contains_key(&peer) {
+            self.send(peer, FromScheduler::Offer(offer));
         }
     }
 
-    /// A picture of the cluster.
-    pub fn status(&self) -> Status {
-        let mean = self.mean_speed();
-        let mut nodes: Vec<NodeStatus> = self
-            .nodes
-            .values()
-            .map(|node| NodeStatus {
-                name: node.name.clone(),
-                address: node.address.to_string(),
-                platform: node.platform.clone(),
-                slots: node.slots,
-                running: node.lent + node.kept,
-                local_jobs: node.state.local_jobs,
-                jobs_done: node.jobs_done,
-                speed_percent: self.speed_percent(node, mean),
-                no_remote: match node.blocked {
-                    true => Some("blocked".to_owned()),
-                    false => node.no_remote.clone(),
-                },
-                load_milli: node.state.load_milli,
-            })
-            .collect();
-        nodes.sort_by(|a, b| a.name.cmp(&b.name));
-        Status {
-            nodes,
-            waiting: self.queue.len() as u32,
-        }
+    pub(super) fn deny(&mut self, submitter: NodeId, request: RequestId, why: String) {
+        let ending = Ending::Denied(why.clone());
+        self.chronicle.gone(submitter, request, ending);
+        self.offer(submitter, Offer::Deny { request, why });
     }
 
     fn send(&mut self, peer: PeerId, message: FromScheduler) {
@@ -660,9 +553,10 @@ impl Core {
     }
 }
 
-/// The node of a number that peers, leases or queue hold: they are cleared when the node leaves.
-fn known(nodes: &mut BTreeMap<NodeId, Node>, id: NodeId) -> &mut Node {
-    nodes
-        .get_mut(&id)
-        .expect("whatever names a node leaves with it")
+/// A node's speed in per cent of the mean; 0 when it is not known.
+fn speed_percent(node: &Node, mean: f64) -> u32 {
+    match node.measured {
+        true => (100.0 / node.slowness / mean).round() as u32,
+        false => 0,
+    }
 }

@@ -9,10 +9,12 @@ use std::time::Duration;
 
 use crate::id::{Bytes, Digest, LeaseId, NodeId, RequestId, Time};
 use crate::message::{
-    Failure, FromScheduler, Grant, Login, NodeState, Outcome, OwnNode, Status, ToScheduler, Usage,
-    Want,
+    Deal, Failure, FromScheduler, Grant, Home, Login, NodeState, Offer, Outcome, OwnNode, Status,
+    Terms, ToScheduler, Usage, Want,
 };
-use crate::scheduler::state::{Action, Core, Event, PeerId};
+use crate::scheduler::policy::Algorithm;
+use crate::scheduler::speed::Speeds;
+use crate::scheduler::state::{Action, Core, Event, PeerId, Rules};
 
 const GCC: Digest = Digest([1; 32]);
 
@@ -26,6 +28,8 @@ struct Story {
     /// Leases that are out: on which node, held by whom.
     out: BTreeMap<LeaseId, (NodeId, PeerId)>,
     ever: Vec<LeaseId>,
+    /// Leases that were asked back, in the order of that.
+    revoked: Vec<LeaseId>,
     inbox: BTreeMap<PeerId, Vec<FromScheduler>>,
     closed: BTreeMap<PeerId, String>,
 }
@@ -33,7 +37,15 @@ struct Story {
 impl Story {
     fn new() -> Self {
         Self {
-            core: Core::new("ICE", 100),
+            core: Core::new(
+                Rules {
+                    netname: "ICE".into(),
+                    algorithm: Algorithm::Finish,
+                    first_lease: 100,
+                    seed: 1,
+                },
+                Speeds::default(),
+            ),
             now: Time(0),
             peers: 0,
             requests: 0,
@@ -41,6 +53,7 @@ impl Story {
             ids: BTreeMap::new(),
             out: BTreeMap::new(),
             ever: Vec::new(),
+            revoked: Vec::new(),
             inbox: BTreeMap::new(),
             closed: BTreeMap::new(),
         }
@@ -101,22 +114,49 @@ impl Story {
         let mut want = Want {
             request: RequestId(self.requests),
             toolchain: GCC,
-            platform: "x86_64".into(),
+            terms: Terms {
+                niceness: 0,
+                platform: "x86_64".into(),
+                preferred: String::new(),
+            },
             file: Bytes::from("a.c"),
-            preferred: String::new(),
+            variant: 0,
             except: vec![],
-            niceness: 0,
             own: OwnNode::Nothing,
         };
         change(&mut want);
         let request = want.request;
-        self.say(peer, ToScheduler::Want(want));
+        self.deal(peer, Deal::Want(want));
         request
     }
 
-    fn give_back(&mut self, peer: PeerId, lease: LeaseId, outcome: Outcome) {
+    fn deal(&mut self, peer: PeerId, deal: Deal) {
+        self.say(peer, ToScheduler::Deal(deal));
+    }
+
+    /// Runs the job that a grant was made for, to its end.
+    fn run(&mut self, peer: PeerId, grant: &Grant, outcome: Outcome) {
+        let (request, lease) = (grant.request, grant.lease);
+        self.deal(peer, Deal::Began { request, lease });
+        self.deal(
+            peer,
+            Deal::Ended {
+                request,
+                lease,
+                outcome,
+            },
+        );
+    }
+
+    fn give_back(&mut self, peer: PeerId, lease: LeaseId) {
         self.out.remove(&lease);
-        self.say(peer, ToScheduler::Return { lease, outcome });
+        self.deal(peer, Deal::Return(lease));
+    }
+
+    /// Runs a job and returns its lease.
+    fn use_up(&mut self, peer: PeerId, grant: &Grant, outcome: Outcome) {
+        self.run(peer, grant, outcome);
+        self.give_back(peer, grant.lease);
     }
 
     /// Lets time pass; the named nodes report all the while, the others are silent.
@@ -146,7 +186,10 @@ impl Story {
             match action {
                 Action::Send(peer, message) => {
                     assert!(!self.closed.contains_key(&peer), "to a closed {peer}");
-                    if let FromScheduler::Grant(grant) = &message {
+                    if let FromScheduler::Offer(Offer::Revoke(lease)) = &message {
+                        self.revoked.push(*lease);
+                    }
+                    if let FromScheduler::Offer(Offer::Grant(grant)) = &message {
                         assert!(!self.ever.contains(&grant.lease), "{grant:?} again");
                         self.ever.push(grant.lease);
                         self.out.insert(grant.lease, (grant.node, peer));
@@ -177,7 +220,7 @@ impl Story {
         inbox
             .into_iter()
             .filter_map(|message| match message {
-                FromScheduler::Grant(grant) => Some(grant),
+                FromScheduler::Offer(Offer::Grant(grant)) => Some(grant),
                 _ => None,
             })
             .collect()
@@ -194,7 +237,7 @@ impl Story {
         inbox
             .into_iter()
             .filter_map(|message| match message {
-                FromScheduler::Deny { request, .. } => Some(request),
+                FromScheduler::Offer(Offer::Deny { request, .. }) => Some(request),
                 _ => None,
             })
             .collect()
@@ -237,18 +280,190 @@ fn jobs_spread_over_the_cluster_and_the_rest_wait_for_returned_leases() {
     let names: Vec<&str> = grants.iter().map(|grant| &grant.name[..]).collect();
     assert_eq!(names, ["a", "b", "a", "b"]);
     assert_eq!(grants[0].address.to_string(), "10.0.0.2:10245");
+    for grant in &grants {
+        let (request, lease) = (grant.request, grant.lease);
+        story.deal(me, Deal::Began { request, lease });
+    }
     let status = story.status();
     assert_eq!(status.waiting, 2);
+    let running: Vec<u32> = status.nodes.iter().map(|node| node.running).collect();
+    assert_eq!(running, [2, 2, 0]);
 
-    story.give_back(me, grants[1].lease, done(100));
+    story.give_back(me, grants[1].lease);
     assert_eq!(story.granted(me), ["b"]);
-    story.give_back(me, grants[0].lease, Outcome::Unused);
+    story.give_back(me, grants[0].lease);
     assert_eq!(story.granted(me), ["a"]);
     // A second return of the same lease frees nothing.
     story.want(me);
-    story.give_back(me, grants[0].lease, Outcome::Unused);
+    story.give_back(me, grants[0].lease);
     assert_eq!(story.granted(me), [""; 0]);
     assert!(story.closed.is_empty());
+}
+
+#[test]
+fn a_lease_serves_job_after_job_without_a_word_from_the_scheduler() {
+    let mut story = Story::new();
+    let me = story.join("me", 0);
+    story.join("a", 1);
+    let requests: Vec<RequestId> = (0..5).map(|_| story.want(me)).collect();
+    let grant = story.grants(me).remove(0);
+    let lease = grant.lease;
+    for request in requests {
+        story.deal(me, Deal::Began { request, lease });
+        let outcome = done(1000);
+        story.deal(
+            me,
+            Deal::Ended {
+                request,
+                lease,
+                outcome,
+            },
+        );
+    }
+    assert_eq!(story.inbox.remove(&me), None);
+    let status = story.status();
+    assert_eq!(status.waiting, 0);
+    assert_eq!(status.nodes[0].jobs_done, 5);
+    // What it can use at once it need not be lent again.
+    story.want(me);
+    assert_eq!(story.granted(me), [""; 0]);
+    story.want(me);
+    assert_eq!(story.status().waiting, 2);
+}
+
+#[test]
+fn the_next_job_may_begin_before_the_results_of_the_last_are_there() {
+    let mut story = Story::new();
+    let me = story.join("me", 0);
+    story.join("a", 1);
+    let (first, second) = (story.want(me), story.want(me));
+    let lease = story.grants(me)[0].lease;
+    for request in [first, second] {
+        story.deal(me, Deal::Began { request, lease });
+    }
+    for request in [second, first] {
+        let outcome = done(1000);
+        story.deal(
+            me,
+            Deal::Ended {
+                request,
+                lease,
+                outcome,
+            },
+        );
+    }
+    let status = story.status();
+    assert_eq!((status.nodes[0].jobs_done, status.nodes[0].running), (2, 0));
+}
+
+#[test]
+fn what_was_learned_of_a_job_is_told_with_its_next_request() {
+    let mut story = Story::new();
+    let me = story.join("me", 0);
+    story.join("a", 4);
+    story.want(me);
+    let grant = story.grants(me).remove(0);
+    story.use_up(me, &grant, done(70_000));
+    let request = story.want(me);
+    let inbox = story.inbox.remove(&me).unwrap();
+    let size = inbox.iter().find_map(|message| match message {
+        FromScheduler::Offer(Offer::Size { request: of, size }) if *of == request => Some(*size),
+        _ => None,
+    });
+    assert_eq!(size.map(|size| size.cost_us), Some(70_000));
+}
+
+#[test]
+fn an_unused_lease_is_taken_back_after_a_while() {
+    let mut story = Story::new();
+    let me = story.join("me", 0);
+    let other = story.join("other", 0);
+    let worker = story.join("worker", 1);
+    story.want(me);
+    let lease = story.grants(me)[0].lease;
+    story.pass(Duration::from_secs(9), &[me, other, worker]);
+    assert_eq!(story.revoked, []);
+    story.pass(Duration::from_secs(7), &[me, other, worker]);
+    assert_eq!(story.revoked, [lease]);
+    story.want(other);
+    assert_eq!(
+        story.granted(other),
+        [""; 0],
+        "it was asked for, and not returned"
+    );
+    story.out.remove(&lease);
+    story.pass(Duration::from_secs(10), &[me, other, worker]);
+    assert_eq!(story.granted(other), ["worker"]);
+}
+
+#[test]
+fn a_newcomer_gets_his_share_from_those_who_have_more() {
+    let mut story = Story::new();
+    let workers: Vec<PeerId> = (0..2).map(|_| story.join("w", 4)).collect();
+    let first = story.join("first", 0);
+    for _ in 0..20 {
+        story.want(first);
+    }
+    let grants = story.grants(first);
+    assert_eq!(grants.len(), 8);
+    for grant in &grants {
+        let (request, lease) = (grant.request, grant.lease);
+        story.deal(first, Deal::Began { request, lease });
+    }
+    let second = story.join("second", 0);
+    for _ in 0..20 {
+        story.want(second);
+    }
+    let alive = [workers[0], workers[1], first, second];
+    story.pass(Duration::from_millis(300), &alive);
+    assert_eq!(story.revoked.len(), 4, "half, and asked for once");
+    for lease in story.revoked.clone() {
+        story.give_back(first, lease);
+    }
+    assert_eq!(story.granted(second).len(), 4);
+    story.pass(Duration::from_secs(3), &alive);
+    assert_eq!(story.revoked.len(), 4, "and that is that");
+}
+
+#[test]
+fn a_nice_build_gives_back_all_that_another_wants() {
+    let mut story = Story::new();
+    let worker = story.join("w", 4);
+    let nice = story.join("nice", 0);
+    for _ in 0..20 {
+        story.want_with(nice, |want| want.terms.niceness = 10);
+    }
+    assert_eq!(story.grants(nice).len(), 4);
+    let busy = story.join("busy", 0);
+    for _ in 0..3 {
+        story.want(busy);
+    }
+    story.pass(Duration::from_millis(300), &[worker, nice, busy]);
+    assert_eq!(story.revoked.len(), 3);
+}
+
+#[test]
+fn a_node_gets_its_slots_back_for_its_own_jobs() {
+    let mut story = Story::new();
+    let me = story.join("me", 0);
+    let worker = story.join("worker", 4);
+    for _ in 0..4 {
+        story.want(me);
+    }
+    let grants = story.grants(me);
+    let (request, lease) = (grants[0].request, grants[0].lease);
+    story.deal(me, Deal::Began { request, lease });
+    let local_jobs = |local_jobs| {
+        ToScheduler::State(NodeState {
+            local_jobs,
+            ..NodeState::default()
+        })
+    };
+    story.say(worker, local_jobs(3));
+    assert_eq!(story.revoked.len(), 3);
+    assert!(!story.revoked.contains(&lease), "those that lie idle first");
+    story.say(worker, local_jobs(3));
+    assert_eq!(story.revoked.len(), 3);
 }
 
 #[test]
@@ -265,11 +480,17 @@ fn the_first_job_stays_at_home_and_the_second_goes_out() {
     let names: Vec<&str> = grants.iter().map(|grant| &grant.name[..]).collect();
     assert_eq!(names, ["me", "a", "me"]);
 
-    for grant in grants {
-        story.give_back(me, grant.lease, done(1000));
+    let homes: Vec<Home> = grants.iter().map(|grant| grant.home).collect();
+    assert_eq!(homes, [Home::First, Home::No, Home::Overflow]);
+
+    for grant in &grants {
+        story.use_up(me, grant, done(1000));
     }
     story.want_with(me, local);
-    assert_eq!(story.granted(me), ["me"], "first again");
+    let grants = story.grants(me);
+    assert_eq!(grants[0].name, "me", "first again");
+    let (request, lease) = (grants[0].request, grants[0].lease);
+    story.deal(me, Deal::Began { request, lease });
     let status = story.status();
     let counts: Vec<_> = status
         .nodes
@@ -298,7 +519,7 @@ fn a_faster_node_is_preferred_once_both_are_known() {
             } else {
                 100_000
             };
-            story.give_back(me, grant.lease, done(cpu_us));
+            story.use_up(me, &grant, done(cpu_us));
         }
     }
     story.want(me);
@@ -326,7 +547,8 @@ fn a_silent_node_is_dead_within_two_seconds_and_its_requests_and_leases_with_it(
     assert!(story.closed.is_empty());
     story.pass(Duration::from_millis(700), &[worker, other]);
     assert!(story.closed[&me].contains("silent"), "{:?}", story.closed);
-    assert_eq!(story.granted(other), ["worker"]);
+    let grant = story.grants(other).remove(0);
+    story.run(other, &grant, done(1));
     assert_eq!(story.status().waiting, 0);
 }
 
@@ -337,7 +559,11 @@ fn the_death_of_the_last_worker_denies_whoever_waits_for_it() {
     let worker = story.join("worker", 1);
     story.want(me);
     let second = story.want(me);
+    let grant = story.grants(me).remove(0);
+    let (request, lease) = (grant.request, grant.lease);
+    story.deal(me, Deal::Began { request, lease });
     story.leave(worker);
+    assert_eq!(story.revoked, [lease]);
     assert_eq!(story.denials(me), [second]);
     let third = story.want(me);
     assert_eq!(story.denials(me), [third]);
@@ -350,6 +576,9 @@ fn a_slot_of_a_dead_submitter_is_lent_again_when_its_node_says_that_it_is_free()
     let other = story.join("other", 0);
     let worker = story.join("worker", 1);
     story.want(other);
+    let grant = story.grants(other).remove(0);
+    let (request, lease) = (grant.request, grant.lease);
+    story.deal(other, Deal::Began { request, lease });
     story.want(me);
     let running = NodeState {
         remote_jobs: 1,
@@ -387,16 +616,18 @@ fn two_builds_share_the_cluster_and_a_nice_one_gives_way() {
         story.want(big);
     }
     for _ in 0..3 {
-        story.want_with(nice, |want| want.niceness = 5);
+        story.want_with(nice, |want| want.terms.niceness = 5);
         story.want(small);
     }
     let mut order = Vec::new();
     for _ in 0..7 {
         let (&lease, &(_, holder)) = story.out.first_key_value().unwrap();
         order.push(holder);
-        story.give_back(holder, lease, done(1));
+        let grant = story.grants(holder).remove(0);
+        assert_eq!(grant.lease, lease);
+        story.use_up(holder, &grant, done(1));
     }
-    assert_eq!(order, [big, big, small, big, small, big, small]);
+    assert_eq!(order, [big, small, big, small, big, small, big]);
     assert_eq!(story.granted(nice), [""; 0]);
 }
 
@@ -425,8 +656,8 @@ fn a_failing_node_is_avoided_for_a_while_and_then_tried_again() {
     let me = story.join("me", 0);
     let worker = story.join("worker", 1);
     story.want(me);
-    let lease = story.grants(me)[0].lease;
-    story.give_back(me, lease, failed(Failure::Internal, true));
+    let grant = story.grants(me).remove(0);
+    story.use_up(me, &grant, failed(Failure::Internal, true));
     let request = story.want(me);
     assert_eq!(story.denials(me), [request]);
     story.pass(Duration::from_secs(6), &[me, worker]);
@@ -440,8 +671,8 @@ fn a_busy_node_is_waited_for_and_asked_again_without_anything_happening() {
     let me = story.join("me", 0);
     story.join("worker", 1);
     story.want(me);
-    let lease = story.grants(me)[0].lease;
-    story.give_back(me, lease, failed(Failure::Busy, false));
+    let grant = story.grants(me).remove(0);
+    story.use_up(me, &grant, failed(Failure::Busy, false));
     story.want(me);
     assert_eq!(story.grants(me), []);
     let wake = story.core.next_wake().unwrap();
@@ -462,10 +693,10 @@ fn the_excluded_and_the_unpreferred_get_nothing() {
     assert_eq!(story.granted(me), ["b"]);
     let request = story.want_with(me, |want| {
         want.except = vec![a];
-        want.preferred = "a".into();
+        want.terms.preferred = "a".into();
     });
     assert_eq!(story.denials(me), [request]);
-    story.want_with(me, |want| want.preferred = "10.0.0.3".into());
+    story.want_with(me, |want| want.terms.preferred = "10.0.0.3".into());
     assert_eq!(
         story.granted(me),
         [""; 0],
@@ -480,12 +711,13 @@ fn the_withdrawn_get_nothing() {
     story.join("a", 1);
     story.want(me);
     let waiting = story.want(me);
-    story.say(me, ToScheduler::Withdraw(waiting));
+    story.deal(me, Deal::Withdraw(waiting));
     let lease = story.grants(me)[0].lease;
-    story.give_back(me, lease, done(1));
-    assert_eq!(story.granted(me), [""; 0]);
+    story.give_back(me, lease);
+    // The first one still waits, and gets it again.
+    assert_eq!(story.granted(me).len(), 1);
     // A withdrawal that crosses the grant is harmless; the lease comes back by itself.
-    story.say(me, ToScheduler::Withdraw(waiting));
+    story.deal(me, Deal::Withdraw(waiting));
     assert!(story.closed.is_empty());
 }
 
@@ -494,7 +726,7 @@ fn five_hundred_requests_at_once_are_ordinary_and_too_many_are_denied() {
     let mut story = Story::new();
     let me = story.join("me", 0);
     story.join("a", 1);
-    for _ in 0..=4096 {
+    for _ in 0..4096 {
         story.want(me);
     }
     assert_eq!(story.status().waiting, 4096);
@@ -574,8 +806,7 @@ fn who_talks_nonsense_is_dropped_and_nobody_else_is_harmed() {
             story.say(peer, ToScheduler::Login(Story::login("a", 1)));
         }),
         ("does not hold", |story, peer, lease| {
-            let outcome = done(1);
-            story.say(peer, ToScheduler::Return { lease, outcome });
+            story.deal(peer, Deal::Return(lease));
         }),
         ("twice", |story, peer, _| {
             for _ in 0..2 {
@@ -583,7 +814,7 @@ fn who_talks_nonsense_is_dropped_and_nobody_else_is_harmed() {
             }
         }),
         ("niceness", |story, peer, _| {
-            story.want_with(peer, |want| want.niceness = 200);
+            story.want_with(peer, |want| want.terms.niceness = 200);
         }),
         ("local jobs", |story, peer, _| {
             let local_jobs = u32::MAX;
@@ -616,8 +847,7 @@ fn who_talks_nonsense_is_dropped_and_nobody_else_is_harmed() {
         speak(&mut story, liar, lease);
         assert!(story.closed[&liar].contains(expect), "{:?}", story.closed);
         assert_eq!(story.closed.len(), 1);
-        story.give_back(me, lease, done(1));
-        story.want(me);
+        story.give_back(me, lease);
         assert_eq!(story.granted(me), ["worker"], "{expect}");
     }
 }
@@ -628,21 +858,28 @@ fn a_stranger_may_look_and_not_touch() {
     story.join("worker", 1);
     assert_eq!(story.status().nodes.len(), 1);
     let stranger = PeerId(77);
-    story.say(stranger, ToScheduler::Withdraw(RequestId(1)));
+    story.deal(stranger, Deal::Withdraw(RequestId(1)));
     assert!(story.closed[&stranger].contains("login"));
     // The shell reports the end of a connection that was never a node.
     story.event(Event::Left(stranger));
 }
 
 #[test]
-fn a_lease_that_is_never_returned_becomes_void_after_hours() {
+fn a_job_that_never_ends_loses_its_lease_after_hours() {
     let mut story = Story::new();
     let me = story.join("me", 0);
     let worker = story.join("worker", 1);
     story.want(me);
     story.want(me);
-    assert_eq!(story.granted(me).len(), 1);
-    let lost = *story.out.first_key_value().unwrap().0;
+    let grant = story.grants(me).remove(0);
+    let (request, lost) = (grant.request, grant.lease);
+    story.deal(
+        me,
+        Deal::Began {
+            request,
+            lease: lost,
+        },
+    );
     story.pass(Duration::from_secs(2 * 3600 - 5), &[me, worker]);
     assert_eq!(story.granted(me), [""; 0]);
     story.out.remove(&lost);
@@ -666,7 +903,7 @@ fn no_slot_is_lent_twice_whatever_happens() {
         let mut story = Story::new();
         let mut peers = Vec::new();
         for _ in 0..600 {
-            story.now = story.now.after(Duration::from_millis(random(50)));
+            story.now = story.now.after(Duration::from_millis(random(20)));
             let pick = |random: &mut dyn FnMut(u64) -> u64, peers: &[PeerId]| {
                 (!peers.is_empty()).then(|| peers[random(peers.len() as u64) as usize])
             };
@@ -699,7 +936,7 @@ fn no_slot_is_lent_twice_whatever_happens() {
                             _ => OwnNode::AsWorker,
                         };
                         story.want_with(peer, |want| {
-                            want.niceness = niceness;
+                            want.terms.niceness = niceness;
                             want.own = own;
                         });
                     }
@@ -708,13 +945,25 @@ fn no_slot_is_lent_twice_whatever_happens() {
                     let out: Vec<_> = story.out.iter().map(|(&l, &(_, p))| (l, p)).collect();
                     if !out.is_empty() {
                         let (lease, holder) = out[random(out.len() as u64) as usize];
+                        let request = RequestId(1 + random(story.requests));
                         let outcome = match random(4) {
                             0 => failed(Failure::Busy, false),
                             1 => failed(Failure::Internal, random(2) == 0),
                             2 => Outcome::Unused,
                             _ => done(random(1_000_000)),
                         };
-                        story.give_back(holder, lease, outcome);
+                        match random(4) {
+                            0 => story.deal(holder, Deal::Began { request, lease }),
+                            1 => story.deal(
+                                holder,
+                                Deal::Ended {
+                                    request,
+                                    lease,
+                                    outcome,
+                                },
+                            ),
+                            _ => story.give_back(holder, lease),
+                        }
                     }
                 }
             }

@@ -73,6 +73,14 @@ impl Suspicions {
         self.of.remove(&(submitter, Some(toolchain)));
     }
 
+    /// Whether a submitter has any on the node.
+    pub fn concerns(&self, submitter: NodeId) -> bool {
+        self.of
+            .range((submitter, None)..)
+            .next()
+            .is_some_and(|((of, _), _)| *of == submitter)
+    }
+
     /// A submitter is gone, and his opinion with him.
     pub fn forget(&mut self, submitter: NodeId) {
         self.of.retain(|(of, _), _| *of != submitter);

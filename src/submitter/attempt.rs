@@ -22,6 +22,7 @@ use crate::message::{
 
 use super::output::{self, Pending};
 use super::parcels::{Content, Packed, Parcel, Parcels};
+use super::placement::Progress;
 use super::pool::Warm;
 
 /// What a compiler may print before the job is compiled locally instead: it waits in memory.
@@ -51,6 +52,8 @@ pub struct Prepared<'a> {
     pub parcels: &'a Parcels,
     /// The toolchain, should the worker lack it.
     pub manifest: &'a Manifest,
+    /// Whom to tell that the worker has started the compiler.
+    pub progress: &'a Progress,
 }
 
 /// What a worker delivered.
@@ -151,7 +154,8 @@ pub async fn run(
         let message = receive(warm).await?;
         *spoke = true;
         match message {
-            FromWorker::Alive | FromWorker::Started => {}
+            FromWorker::Alive => {}
+            FromWorker::Started => prepared.progress.started(),
             FromWorker::NeedManifest(digest) if digest == prepared.spec.toolchain => {
                 send(warm, &ToWorker::Manifest(prepared.manifest.clone())).await?;
             }

@@ -44,7 +44,7 @@ impl Course {
         &self.except
     }
 
-    /// A node is about to be tried.
+    /// A node was tried to the end, good or bad.
     pub fn depart(&mut self) {
         self.tries += 1;
     }

@@ -5,6 +5,7 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use smol::future::FutureExt;
 use smol::lock::Semaphore;
@@ -19,19 +20,23 @@ use super::locale::{Locale, Locales};
 use super::native::Processors;
 use super::output;
 use super::parcels::{Content, Parcels};
-use super::placement::{Lease, Placement};
+use super::placement::{Lease, Placement, Progress, Word};
 use super::pool::Pool;
+use super::race::{Next, Race};
 use super::sources::Sources;
+use super::wish::want;
 use crate::account;
 use crate::args::{Family, Plan, Verdict};
 use crate::config::Declined;
-use crate::id::{AbsPath, Bytes, Digest, JobId, RequestId};
+use crate::executor;
+use crate::id::{AbsPath, Bytes, Digest, JobId};
 use crate::key::Credentials;
-use crate::message::{
-    Answer, Call, CallKind, JobSpec, Mode, Outcome, OwnNode, PROTOCOL, Report, Want,
-};
+use crate::message::{Answer, Call, CallKind, JobSpec, Mode, Outcome, PROTOCOL, Report};
 use crate::reactor::Async;
 use crate::toolchain::{Located, Toolchain, Toolchains};
+
+/// A job that has not got a lease within this time is made ready while it waits.
+const SHORT_WAIT: Duration = Duration::from_millis(5);
 
 /// Places the compiles of one user on one machine.
 pub struct Submitter {
@@ -246,20 +251,21 @@ impl Submitter {
         let mut course = Course::default();
         let mut inputs: Option<Inputs> = None;
         let mut misses = Misses::default();
-        loop {
-            let lease = self
+        'courses: loop {
+            let ticket = self
                 .placement
-                .lease(want(call, plan, toolchain, &course))
+                .ask(want(call, cwd, plan, toolchain, &course));
+            // A job that has to wait is made ready meanwhile. One that does not may stay here.
+            let mut first = async { Some(ticket.word().await) }
+                .or(async {
+                    executor::late(SHORT_WAIT).await;
+                    None
+                })
                 .await;
-            let lease = lease.map_err(|why| because("no-node", why))?;
-            if lease.is_own() {
-                let reason = because("own-node", "this machine is free and fast enough");
-                let report = Report {
-                    mode: Mode::Local,
-                    reason: Some(reason),
-                    ..report.clone()
-                };
-                return Ok(Ending::Local(report, Some(lease)));
+            match first {
+                Some(Word::Lease(lease)) if lease.is_own() => return Ok(own(report, lease)),
+                Some(Word::Denied(why)) => return Err(because("no-node", why)),
+                _ => {}
             }
             let prepared = match &inputs {
                 Some(inputs) => inputs,
@@ -282,57 +288,80 @@ impl Submitter {
                 let sentence = format!("{place}: the compiler itself is below it");
                 return Err(because("toolchain-place", sentence));
             }
-            course.depart();
-            report.tries = course.tries();
-            report.mode = prepared.mode;
-            report.reason = prepared.declined.clone();
-            let name = lease.grant().name.clone();
-            match self
-                .attempt(&lease, call, plan, prepared, &located, locale)
-                .await
-            {
-                Ok(delivered) => {
-                    let outcome = Outcome::Done {
-                        usage: delivered.usage,
-                        output_bytes: delivered.file_bytes,
-                    };
-                    lease.end(outcome);
-                    let account = prepared
-                        .account(call, plan, toolchain.digest, &self.sources, &delivered)
-                        .await?;
-                    if let Some(sentence) = account {
-                        misses.add(sentence);
-                        inputs = None;
-                        continue;
+            let mut race = Race::default();
+            loop {
+                let next = match first.take() {
+                    Some(Word::Lease(lease)) => Next::Lease(lease),
+                    _ => race.next(&ticket).await,
+                };
+                match next {
+                    Next::Denied(why) => return Err(because("no-node", why)),
+                    Next::Lease(lease) if lease.is_own() && race.is_empty() => {
+                        return Ok(own(report, lease));
                     }
-                    if let Some(reason) = prepared.distrusts(call, plan, locale, &delivered) {
-                        return Err(reason);
+                    Next::Lease(lease) => {
+                        let progress = lease.progress();
+                        race.enter(
+                            lease,
+                            self.attempt(progress, call, plan, prepared, &located, locale),
+                        );
                     }
-                    report.node = name;
-                    return Ok(Ending::Remote(Box::new(delivered), report.clone()));
-                }
-                Err(failure) => {
-                    log::info!("{} on {name}: {failure}", plan.name());
-                    let node = lease.grant().node;
-                    if matches!(failure, Undelivered::Dead(_) | Undelivered::Misbehaves(_)) {
-                        self.pool.forget(lease.grant().address);
+                    Next::Ended(lease, Ok(delivered)) => {
+                        course.depart();
+                        report.tries = course.tries();
+                        report.mode = prepared.mode;
+                        report.reason = prepared.declined.clone();
+                        report.node = lease.grant().name.clone();
+                        let outcome = Outcome::Done {
+                            usage: delivered.usage,
+                            output_bytes: delivered.file_bytes,
+                        };
+                        lease.end(outcome);
+                        let account = prepared
+                            .account(call, plan, toolchain.digest, &self.sources, &delivered)
+                            .await?;
+                        if let Some(sentence) = account {
+                            misses.add(sentence);
+                            drop(race);
+                            inputs = None;
+                            continue 'courses;
+                        }
+                        if let Some(reason) = prepared.distrusts(call, plan, locale, &delivered) {
+                            return Err(reason);
+                        }
+                        return Ok(Ending::Remote(Box::new(delivered), report.clone()));
                     }
-                    if matches!(failure, Undelivered::Changed(_)) {
-                        inputs = None;
-                    }
-                    lease.end(course::outcome(&failure));
-                    if let Step::Local(word, sentence) = course.on_failure(node, &name, &failure) {
-                        return Err(because(word, sentence));
+                    Next::Ended(lease, Err(failure)) => {
+                        course.depart();
+                        let (node, name) = (lease.grant().node, lease.grant().name.clone());
+                        log::info!("{} on {name}: {failure}", plan.name());
+                        if matches!(failure, Undelivered::Dead(_) | Undelivered::Misbehaves(_)) {
+                            self.pool.forget(lease.grant().address);
+                        }
+                        lease.end(course::outcome(&failure));
+                        let step = course.on_failure(node, &name, &failure);
+                        if !race.is_empty() {
+                            continue;
+                        }
+                        if let Step::Local(word, sentence) = step {
+                            report.tries = course.tries();
+                            return Err(because(word, sentence));
+                        }
+                        if matches!(failure, Undelivered::Changed(_)) {
+                            drop(race);
+                            inputs = None;
+                        }
+                        continue 'courses;
                     }
                 }
             }
         }
     }
 
-    /// One try on the node of `lease`.
+    /// One try on the node of a lease.
     async fn attempt(
         &self,
-        lease: &Lease,
+        progress: Progress,
         call: &Call,
         plan: &Plan,
         inputs: &Inputs,
@@ -346,8 +375,8 @@ impl Submitter {
         };
         let spec = JobSpec {
             job: JobId(self.jobs.fetch_add(1, Ordering::Relaxed)),
-            lease: lease.grant().lease,
-            term: lease.grant().term,
+            lease: progress.grant().lease,
+            term: progress.grant().term,
             tenant: self.tenant,
             toolchain: toolchain.digest,
             program: located.program.clone(),
@@ -369,7 +398,7 @@ impl Submitter {
         log::debug!(
             "{} goes to {} as job {}",
             plan.name(),
-            lease.grant().name,
+            progress.grant().name,
             spec.job
         );
         let contents = JobContents { inputs, toolchain };
@@ -379,9 +408,13 @@ impl Submitter {
             contents: &contents,
             parcels: &self.parcels,
             manifest: &toolchain.manifest,
+            progress: &progress,
         };
-        let address = lease.grant().address;
+        let address = progress.grant().address;
         let mut warm = self.pool.take(address).await?;
+        if !warm.used {
+            progress.travelled(warm.travel);
+        }
         let mut spoke = false;
         let mut result = attempt::run(&mut warm, &prepared, &mut spoke).await;
         if matches!(result, Err(Undelivered::Dead(_))) && warm.used && !spoke {
@@ -397,6 +430,17 @@ impl Submitter {
     }
 }
 
+/// The job is compiled on this machine, under a lease for that.
+fn own(report: &Report, lease: Lease) -> Ending {
+    let reason = because("own-node", "this machine is free and fast enough");
+    let report = Report {
+        mode: Mode::Local,
+        reason: Some(reason),
+        ..report.clone()
+    };
+    Ending::Local(report, Some(lease))
+}
+
 struct JobContents<'a> {
     inputs: &'a Inputs,
     toolchain: &'a Toolchain,
@@ -409,23 +453,5 @@ impl Contents for JobContents<'_> {
                 .open_blob(digest)
                 .map(|path| Content::File(path.into()))
         })
-    }
-}
-
-fn want(call: &Call, plan: &Plan, toolchain: &Toolchain, course: &Course) -> Want {
-    let preferred = call.variable("ICECC_PREFERRED_HOST");
-    Want {
-        request: RequestId(0),
-        toolchain: toolchain.digest,
-        platform: toolchain.manifest.platform.clone(),
-        file: plan.name().clone(),
-        preferred: preferred.map(|value| value.to_string()).unwrap_or_default(),
-        except: course.except().to_vec(),
-        niceness: call.niceness.clamp(0, 19) as u8,
-        own: if course.tries() == 0 {
-            OwnNode::Locally
-        } else {
-            OwnNode::Nothing
-        },
     }
 }

@@ -3,12 +3,14 @@
 //! Works with the rights of the user who compiles: it reads his sources and writes his objects.
 //! Knows no scheduler; [`placement`] asks the node.
 
+pub mod allot;
 pub mod attempt;
 pub mod client;
 pub mod compiler;
 pub mod course;
 pub mod environment;
 pub mod explain;
+pub mod holdings;
 pub mod inputs;
 pub mod job;
 pub mod locale;
@@ -20,5 +22,7 @@ pub mod parcels;
 pub mod placement;
 pub mod pool;
 pub mod preprocess;
+pub mod race;
 pub mod sources;
 pub mod spelling;
+pub mod wish;

@@ -1,22 +1,52 @@
-//! Asks the node for leases and local slots, and returns them when their holder is dropped.
+//! The submitter's line to its node: a clock and channels around its [`Holdings`], and local slots.
 //!
-//! The node is another task of this process, or another process when this is an agent: both sides
-//! are two channels of messages, and what is behind them does not matter here.
+//! A job asks with a [`Ticket`] and is handed leases; what it held goes back when it is dropped. The node is
+//! another task of this process, or another process when this is an agent: both sides are two channels of
+//! messages, and what is behind them does not matter here.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
 
 use smol::channel::{self, Receiver, Sender};
+use smol::future::FutureExt;
 
-use crate::id::{Bytes, RequestId};
-use crate::message::{FromNode, Grant, Outcome, ToNode, Want};
+use super::holdings::{Action, Event, Holdings};
+use crate::id::{Bytes, LeaseId, RequestId, Time};
+use crate::message::{FromNode, Grant, Home, Outcome, ToNode, Want};
+use crate::reactor::Timer;
 
 /// The submitter's line to its node.
 pub struct Placement {
     to_node: Sender<ToNode>,
-    next: AtomicU64,
-    waiting: Mutex<BTreeMap<RequestId, Sender<FromNode>>>,
+    start: Instant,
+    state: Mutex<State>,
+    /// Says that there is something to wake up for earlier than was thought.
+    sooner: (Sender<()>, Receiver<()>),
+}
+
+#[derive(Default)]
+struct State {
+    holdings: Holdings,
+    /// Who waits for words on his job.
+    jobs: BTreeMap<RequestId, Sender<Word>>,
+    /// Who waits for a local slot.
+    locals: BTreeMap<RequestId, Sender<()>>,
+    locals_so_far: u64,
+    /// When the listener wakes up next.
+    wakes_at: Option<Time>,
+    is_gone: bool,
+}
+
+/// What the holder of a ticket hears.
+pub enum Word {
+    /// Run the job under this lease; also while it already runs elsewhere.
+    Lease(Lease),
+    /// Give this one up, unless the compiler has started there.
+    Recall(LeaseId),
+    /// There is none, for this reason.
+    Denied(String),
 }
 
 impl Placement {
@@ -24,142 +54,203 @@ impl Placement {
     pub fn new(to_node: Sender<ToNode>) -> Arc<Self> {
         Arc::new(Self {
             to_node,
-            next: AtomicU64::new(0),
-            waiting: Mutex::new(BTreeMap::new()),
+            start: Instant::now(),
+            state: Mutex::default(),
+            sooner: channel::bounded(1),
         })
     }
 
-    /// Hands the node's answers to those who wait, until the node is gone.
-    pub async fn listen(&self, from_node: Receiver<FromNode>) {
-        while let Ok(message) = from_node.recv().await {
-            let request = match &message {
-                FromNode::Grant { grant, .. } => grant.request,
-                FromNode::Deny { request, .. } | FromNode::LocalSlot(request) => *request,
+    /// Takes in the node's answers, until the node is gone.
+    pub async fn listen(self: &Arc<Self>, from_node: Receiver<FromNode>) {
+        loop {
+            let wake = self.next_wake();
+            let heard = async { Some(from_node.recv().await) };
+            let tick = async {
+                match wake {
+                    Some(wake) => Timer::at(self.start + Duration::from_micros(wake.0)).await,
+                    None => smol::future::pending().await,
+                };
+                None
             };
-            let waiter = self.lock().remove(&request);
-            let delivered = waiter.is_some_and(|waiter| waiter.try_send(message.clone()).is_ok());
-            // A grant that crossed a withdrawal has no owner and goes back.
-            if !delivered {
-                match message {
-                    FromNode::Grant { grant, .. } => self.tell(ToNode::Return {
-                        lease: grant.lease,
-                        outcome: Outcome::Unused,
-                    }),
-                    FromNode::LocalSlot(request) => self.tell(ToNode::ReturnLocal(request)),
-                    FromNode::Deny { .. } => {}
-                }
+            let sooner = async {
+                // Both ends are held here: it is never closed.
+                let _ = self.sooner.1.recv().await;
+                None
+            };
+            match heard.or(tick).or(sooner).await {
+                Some(Ok(FromNode::Offer(offer))) => self.event(Event::Offer(offer)),
+                Some(Ok(FromNode::Void)) => self.event(Event::Void),
+                Some(Ok(FromNode::LocalSlot(request))) => self.hand_out(request),
+                Some(Err(_)) => break,
+                None => self.event(Event::Tick),
             }
         }
         // Whoever waits finds the channel closed.
-        self.lock().clear();
+        let mut state = self.lock();
+        state.is_gone = true;
+        state.jobs.clear();
+        state.locals.clear();
     }
 
-    /// A lease for one job, or the sentence why there is none. `want.request` is filled in here.
-    pub async fn lease(self: &Arc<Self>, mut want: Want) -> Result<Lease, String> {
-        let pending = self.pending(|request| {
-            want.request = request;
-            ToNode::Want(want)
-        });
-        match pending.answer().await {
-            Some(FromNode::Grant { grant, own }) => Ok(Lease {
-                placement: self.clone(),
-                grant,
-                own,
-                outcome: Some(Outcome::Unused),
-            }),
-            Some(FromNode::Deny { why, .. }) => Err(why),
-            Some(FromNode::LocalSlot(_)) | None => Err("the node is gone".to_owned()),
+    /// Asks for leases for one job. `want.request` is filled in here.
+    pub fn ask(self: &Arc<Self>, want: Want) -> Ticket {
+        // A lease, a second one, and a word on each.
+        let (sender, words) = channel::bounded(8);
+        let mut state = self.lock();
+        let (request, actions) = state.holdings.want(want, self.now());
+        if !state.is_gone {
+            state.jobs.insert(request, sender);
+        }
+        self.act(state, actions);
+        Ticket {
+            placement: self.clone(),
+            request,
+            words,
         }
     }
 
     /// A local slot, as soon as there is one.
     pub async fn local_slot(self: &Arc<Self>) -> LocalSlot {
-        let pending = self.pending(ToNode::WantLocal);
-        let request = pending.request;
-        // Without a node nobody counts slots, and the user's compiler must not wait for one.
-        let held = matches!(pending.answer().await, Some(FromNode::LocalSlot(_)));
-        LocalSlot {
+        let (sender, answer) = channel::bounded(1);
+        let request = {
+            let mut state = self.lock();
+            state.locals_so_far += 1;
+            let request = RequestId(state.locals_so_far);
+            if !state.is_gone {
+                state.locals.insert(request, sender);
+            }
+            request
+        };
+        // From here on, dropping this future gives the slot back, granted or not.
+        let mut slot = LocalSlot {
             placement: self.clone(),
-            request: held.then_some(request),
+            request: Some(request),
+        };
+        // Without a node nobody counts slots, and the user's compiler must not wait for one.
+        let asked = self.to_node.try_send(ToNode::WantLocal(request)).is_ok();
+        if !asked || answer.recv().await.is_err() {
+            slot.request = None;
         }
+        slot
     }
 
     /// Tells the node that a job runs here without a lease, and why.
     pub fn note_local(&self, reason: &str, file: &Bytes) {
-        self.tell(ToNode::Local {
-            reason: reason.to_owned(),
-            file: file.clone(),
-        });
+        let (reason, file) = (reason.to_owned(), file.clone());
+        // As in `act`: it is closed only when the node is gone.
+        let _ = self.to_node.try_send(ToNode::Local { reason, file });
     }
 
-    fn pending(self: &Arc<Self>, ask: impl FnOnce(RequestId) -> ToNode) -> Pending {
-        let request = RequestId(self.next.fetch_add(1, Ordering::Relaxed));
-        let (sender, answer) = channel::bounded(1);
-        self.lock().insert(request, sender);
-        let ask = ask(request);
-        let local = matches!(ask, ToNode::WantLocal(_));
-        if self.to_node.try_send(ask).is_err() {
-            self.lock().remove(&request);
-        }
-        Pending {
-            placement: self.clone(),
-            request,
-            local,
-            answer,
+    /// The slot goes to who asked for it, or back.
+    fn hand_out(&self, request: RequestId) {
+        let waiter = self.lock().locals.remove(&request);
+        // Who has stopped waiting has given it back already.
+        if let Some(waiter) = waiter {
+            let _ = waiter.try_send(());
         }
     }
 
-    fn tell(&self, message: ToNode) {
-        // The channel has no bound and is closed only when the node is gone, with all its slots.
-        let _ = self.to_node.try_send(message);
+    fn event(self: &Arc<Self>, event: Event) {
+        let mut state = self.lock();
+        let actions = state.holdings.on_event(event, self.now());
+        self.act(state, actions);
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<RequestId, Sender<FromNode>>> {
-        self.waiting.lock().expect("no holder of this lock panics")
+    /// Does what is to be done. What is said to the node is said in order; what is handed to jobs may come
+    /// back at once, which takes the lock anew.
+    fn act(self: &Arc<Self>, mut state: MutexGuard<'_, State>, actions: Vec<Action>) {
+        let mut words = Vec::new();
+        for action in actions {
+            match action {
+                Action::Tell(deal) => {
+                    // The channel has no bound and is closed only when the node is gone, and all its
+                    // slots with it.
+                    let _ = self.to_node.try_send(ToNode::Deal(deal));
+                }
+                Action::Start(request, grant) => {
+                    let lease = Lease {
+                        placement: self.clone(),
+                        request,
+                        grant,
+                        started: Arc::default(),
+                        outcome: Some(Outcome::Unused),
+                    };
+                    words.push((state.jobs.get(&request).cloned(), Word::Lease(lease)));
+                }
+                Action::Recall(request, lease) => {
+                    words.push((state.jobs.get(&request).cloned(), Word::Recall(lease)));
+                }
+                Action::Deny(request, why) => {
+                    words.push((state.jobs.remove(&request), Word::Denied(why)));
+                }
+            }
+        }
+        let wake = state.holdings.next_wake(self.now());
+        let is_sooner = match (wake, state.wakes_at) {
+            (Some(wake), Some(at)) => wake < at,
+            (Some(_), None) => true,
+            (None, _) => false,
+        };
+        drop(state);
+        if is_sooner {
+            // When it is full, the listener will look anyway.
+            let _ = self.sooner.0.try_send(());
+        }
+        for (job, word) in words {
+            if let Some(job) = job {
+                // A lease that nobody takes is dropped, and so given back.
+                let _ = job.try_send(word);
+            }
+        }
+    }
+
+    fn next_wake(&self) -> Option<Time> {
+        let mut state = self.lock();
+        let wake = state.holdings.next_wake(self.now());
+        state.wakes_at = wake;
+        wake
+    }
+
+    fn now(&self) -> Time {
+        Time(self.start.elapsed().as_micros() as u64)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no holder of this lock panics")
     }
 }
 
-/// A request without an answer; withdrawn when dropped.
-struct Pending {
+/// A job's claim to leases; given up when dropped.
+pub struct Ticket {
     placement: Arc<Placement>,
     request: RequestId,
-    local: bool,
-    answer: Receiver<FromNode>,
+    words: Receiver<Word>,
 }
 
-impl Pending {
-    async fn answer(&self) -> Option<FromNode> {
-        self.answer.recv().await.ok()
-    }
-}
-
-impl Drop for Pending {
-    fn drop(&mut self) {
-        let unanswered = self.placement.lock().remove(&self.request).is_some();
-        if unanswered {
-            self.placement.tell(match self.local {
-                true => ToNode::ReturnLocal(self.request),
-                false => ToNode::Withdraw(self.request),
-            });
-        } else if let Ok(message) = self.answer.try_recv() {
-            // It was answered, and nobody had read the answer yet.
-            self.placement.tell(match message {
-                FromNode::Grant { grant, .. } => ToNode::Return {
-                    lease: grant.lease,
-                    outcome: Outcome::Unused,
-                },
-                FromNode::LocalSlot(request) => ToNode::ReturnLocal(request),
-                FromNode::Deny { .. } => return,
-            });
+impl Ticket {
+    /// The next word on the job.
+    pub async fn word(&self) -> Word {
+        match self.words.recv().await {
+            Ok(word) => word,
+            Err(_) => Word::Denied("the node is gone".to_owned()),
         }
     }
 }
 
-/// A slot on a node, returned when dropped.
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.placement.lock().jobs.remove(&self.request);
+        self.placement.event(Event::Gone(self.request));
+        // Words that nobody has read are dropped with the channel, and leases among them go back.
+    }
+}
+
+/// A slot on a node for one job; returned when dropped.
 pub struct Lease {
     placement: Arc<Placement>,
+    request: RequestId,
     grant: Grant,
-    own: bool,
+    started: Arc<AtomicBool>,
     outcome: Option<Outcome>,
 }
 
@@ -169,12 +260,27 @@ impl Lease {
         &self.grant
     }
 
-    /// Whether it is for this machine.
+    /// Whether it is for this machine: the job is compiled locally under it.
     pub fn is_own(&self) -> bool {
-        self.own
+        self.grant.home != Home::No
     }
 
-    /// Returns the lease and says what came of it.
+    /// Whether the compiler has started under it.
+    pub fn has_started(&self) -> bool {
+        self.started.load(Ordering::Relaxed)
+    }
+
+    /// What is to be told of the worker while the job is under way.
+    pub fn progress(&self) -> Progress {
+        Progress {
+            placement: self.placement.clone(),
+            request: self.request,
+            grant: self.grant.clone(),
+            started: self.started.clone(),
+        }
+    }
+
+    /// Says what came of the job here.
     pub fn end(mut self, outcome: Outcome) {
         self.outcome = Some(outcome);
     }
@@ -183,11 +289,41 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         if let Some(outcome) = self.outcome.take() {
-            self.placement.tell(ToNode::Return {
+            self.placement.event(Event::Ended {
+                request: self.request,
                 lease: self.grant.lease,
                 outcome,
             });
         }
+    }
+}
+
+/// Tells how a job under a lease comes along.
+pub struct Progress {
+    placement: Arc<Placement>,
+    request: RequestId,
+    grant: Grant,
+    started: Arc<AtomicBool>,
+}
+
+impl Progress {
+    /// The lease.
+    pub fn grant(&self) -> &Grant {
+        &self.grant
+    }
+
+    /// The worker has started the compiler.
+    pub fn started(&self) {
+        self.started.store(true, Ordering::Relaxed);
+        self.placement.event(Event::Started {
+            request: self.request,
+            lease: self.grant.lease,
+        });
+    }
+
+    /// The way to the worker and back took so long.
+    pub fn travelled(&self, time: Duration) {
+        self.placement.event(Event::Travel(self.grant.node, time));
     }
 }
 
@@ -200,7 +336,11 @@ pub struct LocalSlot {
 impl Drop for LocalSlot {
     fn drop(&mut self) {
         if let Some(request) = self.request {
-            self.placement.tell(ToNode::ReturnLocal(request));
+            self.placement.lock().locals.remove(&request);
+            let _ = self
+                .placement
+                .to_node
+                .try_send(ToNode::ReturnLocal(request));
         }
     }
 }
@@ -210,89 +350,115 @@ mod tests {
     use std::net::SocketAddr;
 
     use super::*;
-    use crate::id::{Bytes, Digest, LeaseId, NodeId};
+    use crate::id::{Bytes, Digest, NodeId};
+    use crate::message::{Deal, Offer, OwnNode, Terms};
 
     fn want() -> Want {
         Want {
             request: RequestId(0),
             toolchain: Digest([0; 32]),
-            platform: "x86_64".to_owned(),
+            terms: terms(),
             file: Bytes::default(),
-            preferred: String::new(),
+            variant: 0,
             except: Vec::new(),
+            own: OwnNode::Locally,
+        }
+    }
+
+    fn terms() -> Terms {
+        Terms {
             niceness: 0,
-            own: crate::message::OwnNode::Locally,
+            platform: "x86_64".to_owned(),
+            preferred: String::new(),
         }
     }
 
     fn grant(request: RequestId) -> FromNode {
-        let address = SocketAddr::from(([127, 0, 0, 1], 1));
-        let name = "w".to_owned();
-        let grant = Grant {
+        FromNode::Offer(Offer::Grant(Grant {
             request,
+            terms: terms(),
             lease: LeaseId(7),
             node: NodeId(1),
-            name,
-            address,
-            valid_ms: 1000,
+            name: "w".to_owned(),
+            address: SocketAddr::from(([127, 0, 0, 1], 1)),
             term: crate::id::Term::default(),
-        };
-        FromNode::Grant { grant, own: false }
+            home: Home::No,
+            once: true,
+            slowness_milli: 1000,
+            memory_mib: 0,
+        }))
+    }
+
+    async fn heard(node_reads: &Receiver<ToNode>) -> Deal {
+        match node_reads.recv().await {
+            Ok(ToNode::Deal(deal)) => deal,
+            other => panic!("{other:?}"),
+        }
     }
 
     #[test]
-    fn a_lease_goes_back_when_its_holder_is_dropped() {
+    fn a_lease_is_told_of_and_goes_back_when_its_holder_is_dropped() {
         smol::block_on(async {
             let (to_node, node_reads) = channel::unbounded();
             let (node_writes, from_node) = channel::unbounded();
             let placement = Placement::new(to_node);
             let node = async {
-                let Ok(ToNode::Want(want)) = node_reads.recv().await else {
+                let Deal::Want(want) = heard(&node_reads).await else {
                     panic!("a want comes first")
                 };
-                node_writes.send(grant(want.request)).await.unwrap();
-                let returned = node_reads.recv().await.unwrap();
-                assert_eq!(
-                    returned,
-                    ToNode::Return {
-                        lease: LeaseId(7),
-                        outcome: Outcome::Unused
-                    }
-                );
+                let request = want.request;
+                node_writes.send(grant(request)).await.unwrap();
+                let lease = LeaseId(7);
+                assert_eq!(heard(&node_reads).await, Deal::Began { request, lease });
+                let outcome = Outcome::Unused;
+                let ended = Deal::Ended {
+                    request,
+                    lease,
+                    outcome,
+                };
+                assert_eq!(heard(&node_reads).await, ended);
+                assert_eq!(heard(&node_reads).await, Deal::Return(lease));
                 drop(node_writes);
             };
-            let job = async { drop(placement.lease(want()).await.unwrap()) };
+            let job = async {
+                let ticket = placement.ask(want());
+                assert!(matches!(ticket.word().await, Word::Lease(_)));
+            };
             smol::future::zip(smol::future::zip(node, job), placement.listen(from_node)).await;
         });
     }
 
     #[test]
-    fn a_withdrawn_request_is_told_and_its_late_grant_returned() {
+    fn a_ticket_that_is_dropped_is_told_and_its_late_lease_returned() {
         smol::block_on(async {
             let (to_node, node_reads) = channel::unbounded();
             let (node_writes, from_node) = channel::unbounded();
             let placement = Placement::new(to_node);
-            assert!(
-                smol::future::poll_once(placement.lease(want()))
-                    .await
-                    .is_none()
-            );
-            assert!(matches!(node_reads.recv().await, Ok(ToNode::Want(_))));
-            assert_eq!(node_reads.recv().await, Ok(ToNode::Withdraw(RequestId(0))));
+            drop(placement.ask(want()));
+            assert!(matches!(heard(&node_reads).await, Deal::Want(_)));
+            assert_eq!(heard(&node_reads).await, Deal::Withdraw(RequestId(0)));
             node_writes.send(grant(RequestId(0))).await.unwrap();
-            drop(node_writes);
-            placement.listen(from_node).await;
-            assert!(matches!(node_reads.recv().await, Ok(ToNode::Return { .. })));
+            let listen = async {
+                placement.listen(from_node).await;
+                panic!("the node is there")
+            };
+            let returned = listen.or(heard(&node_reads)).await;
+            assert_eq!(returned, Deal::Return(LeaseId(7)));
         });
     }
 
     #[test]
-    fn without_a_node_a_local_job_runs_at_once() {
+    fn without_a_node_nothing_is_waited_for() {
         smol::block_on(async {
             let (to_node, node_reads) = channel::unbounded();
-            drop(node_reads);
+            let (node_writes, from_node) = channel::unbounded();
+            drop((node_reads, node_writes));
             let placement = Placement::new(to_node);
-            assert!(placement.lease(want()).await.is_err());
+            let early = placement.ask(want());
+            placement.listen(from_node).await;
+            assert!(matches!(early.word().await, Word::Denied(_)));
+            let late = placement.ask(want());
+            assert!(matches!(late.word().await, Word::Denied(_)));
             let _slot = placement.local_slot().await;
         });
     }

@@ -32,6 +32,8 @@ pub struct Warm {
     pub dictionary: Encoder,
     /// Whether it has served a job before: if so, it may have died unnoticed.
     pub used: bool,
+    /// The way to the worker and back, as it was when the connection was made.
+    pub travel: Duration,
     address: SocketAddr,
 }
 
@@ -65,13 +67,17 @@ impl Pool {
 
     /// A new connection to `address`.
     pub async fn open(&self, address: SocketAddr) -> Result<Warm, ConnectionError> {
+        let began = Instant::now();
         let connection = Connection::connect(address, &self.credentials, CONNECT_TIMEOUT).await?;
+        // To connect is to go there and back, and to shake hands is to do it again.
+        let travel = began.elapsed() / 2;
         let (sender, receiver) = connection.split();
         Ok(Warm {
             sender,
             receiver,
             dictionary: Encoder::default(),
             used: false,
+            travel,
             address,
         })
     }

@@ -18,7 +18,7 @@ use super::tree::{TreeError, WrittenKind};
 use crate::account::{self, Phase};
 use crate::compress;
 use crate::dictionary::Decoder;
-use crate::id::{AbsPath, Digest, Term};
+use crate::id::{AbsPath, Digest, LeaseId, Term};
 use crate::message::{
     CHUNK_BYTES_MAX, Entry, EntryKind, Failure, FromWorker, JobSpec, Terminal, ToWorker, Usage,
 };
@@ -37,8 +37,8 @@ pub type Promise<'a, T> = Pin<Box<dyn Future<Output = Option<T>> + Send + 'a>>;
 
 /// Whatever lends slots to remote jobs.
 pub trait Admission: Send + Sync {
-    /// Room for a job beside those that run and those that wait; none at once where there is none.
-    fn room(&self) -> Promise<'_, Box<dyn Room>>;
+    /// Room for a job under this lease, beside those that run and those that wait; none at once where there is none.
+    fn room(&self, lease: LeaseId) -> Promise<'_, Box<dyn Room>>;
 
     /// Whether a lease of this term is worth nothing any more.
     fn is_outdated(&self, term: Term) -> bool;
@@ -121,7 +121,7 @@ pub async fn run(
     }
     let busy = |what| move || Failed::new(Failure::Busy, what);
     let room = conversation
-        .unless_cancelled(worker.admission.room())
+        .unless_cancelled(worker.admission.room(spec.lease))
         .await?;
     let mut room = room.ok_or_else(busy("all slots and the queue are full"))?;
     // What is missing travels before the job asks for its turn, so that no slot is idle for the
@@ -133,13 +133,21 @@ pub async fn run(
     turn.ok_or_else(busy("the daemon is about to end"))?;
     let began = Instant::now();
     let occupied = occupy(worker, &tenancy, &spec, &entries, conversation).await?;
-    compile(worker, &tenancy, spec, &occupied, conversation, began).await
+    compile(
+        worker,
+        &tenancy,
+        spec,
+        &occupied,
+        conversation,
+        (room, began),
+    )
+    .await
 }
 
 /// How often a job's files are fetched again when others push them out of the tenancy's trees.
 const OCCUPY_TRIES: usize = 3;
 
-/// A tree with the job's files.
+/// A tree with the job's files, which were materialised before.
 async fn occupy(
     worker: &Arc<Worker>,
     tenancy: &Arc<Tenancy>,
@@ -148,7 +156,6 @@ async fn occupy(
     conversation: &mut Conversation<'_>,
 ) -> Result<Occupied, Failed> {
     for _ in 0..OCCUPY_TRIES {
-        materialise(worker, tenancy, entries, conversation).await?;
         match tenancy
             .occupy(
                 entries.to_vec(),
@@ -161,6 +168,7 @@ async fn occupy(
             Err(TreeError::Missing(_)) => {}
             other => return other.map_err(from_tree),
         }
+        materialise(worker, tenancy, entries, conversation).await?;
     }
     Err(Failed::new(
         Failure::Full,
@@ -369,7 +377,7 @@ async fn compile(
     spec: JobSpec,
     occupied: &Occupied,
     conversation: &mut Conversation<'_>,
-    began: Instant,
+    (room, began): (Box<dyn Room>, Instant),
 ) -> Result<Done, Failed> {
     let launch = Launch {
         tree: occupied.number(),
@@ -409,6 +417,8 @@ async fn compile(
         running.kill();
         let _ = running.wait().await;
     }
+    // What follows is the network's time: the next job may have the processor.
+    drop(room);
     let (ended, consumed) = ended?.map_err(|error| internal(&error))?;
     account::add(Phase::Compile, Duration::from_micros(consumed.cpu_us));
     account::add(Phase::Sandbox, Duration::from_micros(consumed.sandbox_us));

@@ -147,7 +147,7 @@ impl Cluster {
         });
         let cluster = Self {
             workers: workers.collect(),
-            scheduler: ground.start("sched", &["scheduler"], &[]),
+            scheduler: ground.start("sched", &["scheduler", "--memory", "-"], &[]),
             submitter: ground.start("sub", &["daemon", "-m", "0"], &[]),
             ground,
         };

@@ -96,7 +96,10 @@ fn an_open_node_and_a_cluster_with_a_key_do_not_mix() {
 
     // A whole cluster without a key works, and says that it is open.
     cluster.scheduler.kill();
-    cluster.scheduler = cluster.ground.start("sched", &["scheduler", "--open"], &[]);
+    cluster.scheduler =
+        cluster
+            .ground
+            .start("sched", &["scheduler", "--open", "--memory", "-"], &[]);
     cluster.scheduler.wait_for_word("open");
     guest.restart();
     let status = || {

@@ -53,7 +53,7 @@ impl Cluster {
                 .arg(&key);
             Role::start(command, directory, &format!("{role}.log"))
         };
-        let scheduler = start("scheduler", &["--port", &port.to_string()]);
+        let scheduler = start("scheduler", &["--port", &port.to_string(), "--memory", "-"]);
         wait_until("the scheduler listens", || {
             TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok()
         });
