@@ -67,6 +67,10 @@ pub struct SchedulerConfig {
     pub persistent: bool,
     /// Where the text control listens.
     pub control: IpAddr,
+    /// Where the page for browsers is served, as `HOST:PORT`, `HOST` or `:PORT`; none for nowhere.
+    pub http: Option<String>,
+    /// Whether icecream's monitors may look on.
+    pub icecream_monitors: bool,
     /// Whether there is no other scheduler and nobody looks for this one.
     pub alone: bool,
     /// Which cluster.

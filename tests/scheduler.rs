@@ -178,6 +178,8 @@ fn config(port: u16, credentials: Credentials, others: Vec<(String, u16)>) -> Se
         is_persistent: false,
         control: None,
         alone: false,
+        http: None,
+        icecream_monitors: false,
         algorithm: Algorithm::default(),
         memory: None,
     }

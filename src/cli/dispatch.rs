@@ -34,6 +34,7 @@ use crate::monitor::term::TermConfig;
 use crate::monitor::theme::Theme;
 use crate::monitor::watch::Finding;
 use crate::scheduler::ServerConfig;
+use crate::scheduler::http::HttpConfig;
 use crate::toolchain::archive::{self, Compression};
 use crate::{daemon, executor, sandbox, scheduler, signal, status, sys, whereabouts};
 
@@ -171,6 +172,10 @@ fn scheduler(config: SchedulerConfig) -> Done {
             sys::interface_address(name).map_err(|error| format!("interface {name}: {error}"))?
         }
     };
+    let http = match &config.http {
+        None => None,
+        Some(place) => Some(HttpConfig::at(place)?),
+    };
     let mut others = Vec::new();
     for other in &config.others {
         let (host, port) = whereabouts::host_and_port(other)
@@ -190,12 +195,14 @@ fn scheduler(config: SchedulerConfig) -> Done {
             is_persistent: config.persistent,
             control: Some(config.control),
             alone: config.alone,
+            http,
+            icecream_monitors: config.icecream_monitors,
         },
         async {
             let _ = stops.recv().await;
         },
     ))
-    .map_err(|error| format!("listen at port {}: {error}", config.port).into())
+    .map_err(Failure::from)
 }
 
 fn status(config: StatusConfig) -> Done {

@@ -111,6 +111,17 @@ pub(super) struct SchedulerOptions {
     /// Where the text control listens; 0.0.0.0 or :: for everybody.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
     pub(super) control_address: IpAddr,
+    /// Serve a page for browsers, /metrics and /healthz; 127.0.0.1:8767 unless another address is given.
+    #[arg(
+        long,
+        value_name = "[HOST][:PORT]",
+        num_args = 0..=1,
+        default_missing_value = "127.0.0.1:8767"
+    )]
+    pub(super) http: Option<String>,
+    /// Let icecream's monitors (icemon, icecream-sundae) look on, at the TCP port.
+    #[arg(long)]
+    pub(super) icecream_monitors: bool,
     /// There is no other scheduler and nobody looks for this one.
     #[arg(long, hide = true)]
     pub(super) alone: bool,
