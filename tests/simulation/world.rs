@@ -355,6 +355,7 @@ impl World {
     }
 
     /// When the last job of a build ended.
+    #[allow(dead_code, reason = "the instrument uses it, and no test")]
     pub fn end_of(&self, build: usize) -> Option<Time> {
         self.records[build]
             .iter()
@@ -365,6 +366,7 @@ impl World {
     }
 
     /// What the first scheduler has learned.
+    #[allow(dead_code, reason = "the instrument uses it, and no test")]
     pub fn speeds(&self) -> Speeds {
         let core = self.seats[0].core.as_ref();
         core.map_or_else(Speeds::default, |core| {
