@@ -6,6 +6,7 @@
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
+use crate::id::Bytes;
 use crate::scheduler::policy::Algorithm;
 
 /// Why a configuration can't be made.
@@ -66,6 +67,10 @@ pub struct SchedulerConfig {
     pub persistent: bool,
     /// Where the text control listens.
     pub control: IpAddr,
+    /// Where the page for browsers is served, as `HOST:PORT`, `HOST` or `:PORT`; none for nowhere.
+    pub http: Option<String>,
+    /// Whether icecream's monitors may look on.
+    pub icecream_monitors: bool,
     /// Whether there is no other scheduler and nobody looks for this one.
     pub alone: bool,
     /// Which cluster.
@@ -154,8 +159,14 @@ pub enum Watched {
 /// What `ice build-native` is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BuildNativeConfig {
-    /// The compiler, as a name or a path; none for gcc with g++.
-    pub compiler: Option<PathBuf>,
+    /// The compilers, as names or paths; none for gcc with g++.
+    pub compilers: Vec<PathBuf>,
+    /// Files that go into the archive too.
+    pub files: Vec<PathBuf>,
+    /// The name of the compression; empty for gzip.
+    pub compression: Bytes,
+    /// Whether icecream's scripts read what is printed.
+    pub as_icecream: bool,
 }
 
 /// What `ice key` is told.

@@ -4,6 +4,8 @@
 //! decide nothing: no node ever hears them. A watcher that was too slow to hear all of it is told how
 //! much it missed, and asks for a new snapshot.
 
+pub mod json;
+
 use serde::{Deserialize, Serialize};
 
 use crate::id::{Bytes, NodeId};

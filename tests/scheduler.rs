@@ -178,6 +178,8 @@ fn config(port: u16, credentials: Credentials, others: Vec<(String, u16)>) -> Se
         is_persistent: false,
         control: None,
         alone: false,
+        http: None,
+        icecream_monitors: false,
         algorithm: Algorithm::default(),
         memory: None,
     }
@@ -785,5 +787,36 @@ fn nonsense_is_dropped_and_harms_nobody() {
         scheduler
             .until("report", |status| status.nodes[0].local_jobs == 1)
             .await;
+    });
+}
+
+#[test]
+fn a_clock_that_is_an_hour_off_is_seen_in_the_status() {
+    const HOUR_MS: i64 = 3_600_000;
+    block_on(async {
+        let scheduler = Scheduler::start();
+        let punctual = scheduler.node(login("punctual", 1));
+        punctual.up().await;
+        let (mut sender, _receiver) = scheduler.connect().await.split();
+        let state = NodeState {
+            clock_ms: ice::clock::now_ms() - HOUR_MS as u64,
+            ..NodeState::default()
+        };
+        for message in [
+            ToScheduler::Login(login("slow", 1)),
+            ToScheduler::State(state),
+        ] {
+            within("login", sender.send(&message)).await.unwrap();
+        }
+        let is_told = |status: &Status| {
+            status.nodes.len() == 2 && status.nodes.iter().all(|node| node.skew_ms.is_some())
+        };
+        let status = scheduler.until("both clocks", is_told).await;
+        assert!(status.clock_ms.abs_diff(ice::clock::now_ms()) < 60_000);
+        for (node, expect) in status.nodes.iter().zip([0, -HOUR_MS]) {
+            let skew = node.skew_ms.unwrap();
+            // As much as the way of a report may take on a busy machine.
+            assert!((skew - expect).abs() < 60_000, "{}: {skew}", node.name);
+        }
     });
 }

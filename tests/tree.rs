@@ -801,6 +801,23 @@ fn a_copy_that_no_job_touches_is_kept() {
 }
 
 #[test]
+fn what_a_killed_job_leaves_in_tmp_is_no_result_and_gone() {
+    let mut space = Space::new(&toolchain(), LIMITS);
+    let job = Job::new(&["/tmp/project"]).file("/tmp/project/a.c", b"int a;", 10);
+    let tree = space.take(&job);
+    let tmp = space.at(&tree, "/tmp");
+    fs::write(tmp.join("ccXXXX.s"), b"half").unwrap();
+    fs::create_dir_all(tmp.join("left/behind")).unwrap();
+    assert_eq!(space.trees.collect(&tree).unwrap(), []);
+    space.trees.give_back(tree);
+    // The same tree, for a job of the same files: no reason to build it anew.
+    let tree = space.take(&job);
+    space.check(&tree, &job, &toolchain());
+    space.trees.give_back(tree);
+    assert_eq!(space.count("trash"), 0);
+}
+
+#[test]
 fn a_tree_that_is_not_what_it_should_be_is_built_anew() {
     let mut space = Space::new(&toolchain(), LIMITS);
     let job = Job::new(&["/w"])

@@ -39,6 +39,8 @@ impl Scheduler {
             is_persistent: true,
             control: None,
             alone: true,
+            http: None,
+            icecream_monitors: false,
             algorithm: ice::scheduler::Algorithm::default(),
             memory: None,
         })

@@ -75,6 +75,8 @@ impl World {
             others: self.schedulers(options.scheduler),
             persistent: options.persistent_client_connection,
             control: options.control_address,
+            http: options.http,
+            icecream_monitors: options.icecream_monitors,
             alone: options.alone,
             cluster: self.cluster(options.cluster)?,
             process: self.process(options.process, "scheduler")?,

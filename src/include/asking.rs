@@ -7,25 +7,23 @@
 
 use std::collections::BTreeSet;
 
-use crate::include::directives::{
-    Argument, Definitions, Form, calls, identifier, name_hash, words,
-};
+use crate::include::directives::{Argument, Form, calls, identifier, name_hash, words};
 
 /// A name that would have to be pasted together from more words is not reckoned with: of enough words
 /// every name can be made.
 const PIECES_MAX: usize = 4;
 
-/// What one file adds.
+/// What one file adds, as [`crate::include::suspects`] has noted it.
 #[derive(Clone, Copy)]
 pub struct Text<'a> {
-    /// Its macros.
-    pub definitions: &'a Definitions,
+    /// Its definitions that mention a macro that may ask.
+    pub mentions: &'a [Box<[u8]>],
     /// Those that wrap an operator.
     pub wrappers: &'a [Vec<u8>],
     /// Those that are puzzles.
     pub puzzles: &'a [Vec<u8>],
-    /// Hashes of the words in its conditions that no `(` follows.
-    pub bare_words: &'a [u32],
+    /// Hashes of its words of which such a macro's name may be pasted together.
+    pub pieces: &'a [u32],
 }
 
 /// The macros that ask.
@@ -53,7 +51,7 @@ impl Asking {
         pending.extend(asking.wrappers.iter().chain(&asking.puzzles).cloned());
         while let Some(name) = pending.pop_first() {
             for text in texts {
-                for definition in text.definitions.mentioning(&name) {
+                for definition in text.mentions {
                     pending.extend(asking.follow(&name, definition));
                 }
             }
@@ -64,7 +62,7 @@ impl Asking {
 
     /// Takes in a definition whose body may mention a macro that asks; its name, if it asks as well
     /// and that is news.
-    fn follow(&mut self, name: &[u8], definition: &[u8]) -> Option<Vec<u8>> {
+    pub fn follow(&mut self, name: &[u8], definition: &[u8]) -> Option<Vec<u8>> {
         let own = identifier(definition);
         let (parameters, body) = parts(definition);
         let mentions = words(body).filter(|word| *word == name).count();
@@ -103,29 +101,7 @@ impl Asking {
     fn find_pasted(&self, texts: &[Text<'_>]) -> Option<Vec<u8>> {
         let names = || self.wrappers.iter().chain(&self.puzzles);
         names().next()?;
-        let mut known: BTreeSet<u32> = BTreeSet::new();
-        for text in texts {
-            known.extend(text.bare_words);
-            for definition in text.definitions.all() {
-                let (parameters, body) = parts(definition);
-                for word in words(body) {
-                    let piece = |name: &Vec<u8>| {
-                        name.len() > word.len() && memchr::memmem::find(name, word).is_some()
-                    };
-                    let end = word.as_ptr().addr() - body.as_ptr().addr() + word.len();
-                    let start = end - word.len();
-                    // What is called is expanded, unless `##` takes it first.
-                    let called = body[end..].trim_ascii_start().first() == Some(&b'(')
-                        && !body[..start].trim_ascii_end().ends_with(b"##");
-                    if called || words(parameters).any(|parameter| parameter == word) {
-                        continue;
-                    }
-                    if names().any(piece) {
-                        known.insert(name_hash(word));
-                    }
-                }
-            }
-        }
+        let known: BTreeSet<u32> = texts.iter().flat_map(|text| text.pieces).copied().collect();
         names()
             .find(|name| {
                 // pieces[n]: of how few words, shorter than the name, its first n bytes are made.
@@ -149,8 +125,21 @@ impl Asking {
     }
 }
 
+/// The words of a definition's body that a paste may get hold of.
+pub fn piece_words(definition: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let (parameters, body) = parts(definition);
+    words(body).filter(move |word| {
+        let end = word.as_ptr().addr() - body.as_ptr().addr() + word.len();
+        let start = end - word.len();
+        // What is called is expanded, unless `##` takes it first.
+        let called = body[end..].trim_ascii_start().first() == Some(&b'(')
+            && !body[..start].trim_ascii_end().ends_with(b"##");
+        !called && !words(parameters).any(|parameter| parameter == *word)
+    })
+}
+
 /// The parameters and the body of a definition.
-fn parts(definition: &[u8]) -> (&[u8], &[u8]) {
+pub fn parts(definition: &[u8]) -> (&[u8], &[u8]) {
     let rest = &definition[identifier(definition).len()..];
     let list = rest.strip_prefix(b"(");
     match list.and_then(|list| Some((list, memchr::memchr(b')', list)?))) {
@@ -163,14 +152,25 @@ fn parts(definition: &[u8]) -> (&[u8], &[u8]) {
 mod tests {
     use super::*;
     use crate::include::directives;
+    use crate::include::suspects::{Source, Suspects};
 
     fn asking(text: &str) -> Asking {
         let found = directives::read(text.as_bytes());
-        Asking::of(&[Text {
+        let source = Source {
             definitions: &found.definitions,
             wrappers: &found.wrappers,
             puzzles: &found.puzzles,
+            condition_words: &found.condition_words,
             bare_words: &found.bare_words,
+        };
+        let mut suspects = Suspects::default();
+        suspects.add(source, [source].into_iter());
+        let notes = suspects.note(source);
+        Asking::of(&[Text {
+            mentions: &notes.mentions,
+            wrappers: &found.wrappers,
+            puzzles: &found.puzzles,
+            pieces: &notes.pieces,
         }])
     }
 

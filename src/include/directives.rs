@@ -85,8 +85,8 @@ pub struct Directives {
     /// A condition asks in a way that is not followed: its line and text.
     pub puzzle: Option<(u32, Vec<u8>)>,
     /// Quoted names that macro bodies ask for, beside whatever file uses them; those in calls of other
-    /// macros only if these are wrappers, which is the second field.
-    pub probes: Vec<(Include, bool)>,
+    /// macros only if these are wrappers: the hash of their name is the second field.
+    pub probes: Vec<(Include, Option<u32>)>,
     /// Names of files that stand written out in macro bodies, whoever may use them.
     pub written: Vec<Include>,
     /// The same, of words that no `(` follows.
@@ -98,15 +98,17 @@ pub struct Directives {
     pub definitions: Definitions,
     /// `__DATE__`, `__TIME__` or `__TIMESTAMP__` occurs.
     pub uses_time: bool,
-    /// A string has `.incbin` or `.include` without a literal name: inline assembly that reads it is
-    /// not known which file.
-    pub assembler_string: bool,
+    /// The line of a string that has `.incbin` or `.include` without a literal name: inline assembly
+    /// that reads it is not known which file.
+    pub assembler_string: Option<u32>,
     /// The same anywhere; it matters when the file is assembler itself.
-    pub assembler_text: bool,
-    /// A line begins as a module declaration or import does.
-    pub module: bool,
-    /// A pragma that replaces files behind the directives' back, by its name.
-    pub pragma: Option<&'static str>,
+    pub assembler_text: Option<u32>,
+    /// A pragma that replaces files behind the directives' back: its line and its name.
+    pub pragma: Option<(u32, &'static str)>,
+    /// `#pragma once` occurs.
+    pub once: bool,
+    /// `#import` occurs.
+    pub imports: bool,
 }
 
 /// Macro definitions, packed: a header may have thousands, and few are ever looked at.
@@ -188,10 +190,12 @@ pub fn read(bytes: &[u8]) -> Directives {
         uses_time: [&b"__DATE__"[..], b"__TIME__", b"__TIMESTAMP__"]
             .into_iter()
             .any(|name| memmem::find(bytes, name).is_some()),
+        // `_Pragma("once")`, however it is put together.
+        once: memmem::find(bytes, b"_Pragma").is_some() && memmem::find(bytes, b"once").is_some(),
         ..Directives::default()
     };
     let mut reads_assembly = false;
-    for (usage, operand) in assembly(bytes) {
+    for (at, usage, operand) in assembly(bytes) {
         reads_assembly = true;
         match operand {
             Some(name) => found.includes.push(Include {
@@ -199,7 +203,7 @@ pub fn read(bytes: &[u8]) -> Directives {
                 form: Form::Quote,
                 name: name.to_vec(),
             }),
-            None => found.assembler_text = true,
+            None => drop(found.assembler_text.get_or_insert(line_at(bytes, at))),
         }
     }
     let either = |present: bool| {
@@ -255,8 +259,9 @@ pub fn read(bytes: &[u8]) -> Directives {
 }
 
 /// The assembler's directives in `text` that read a file, wherever they stand, each with the name
-/// that it reads when that is a literal: in quotes, which are escaped within a string of C.
-fn assembly(text: &[u8]) -> impl Iterator<Item = (Use, Option<&[u8]>)> {
+/// that it reads when that is a literal: in quotes, which are escaped within a string of C. The first
+/// field is where it stands.
+fn assembly(text: &[u8]) -> impl Iterator<Item = (usize, Use, Option<&[u8]>)> {
     let words = [(Use::Incbin, &b".incbin"[..]), (Use::Assembly, b".include")];
     let occurrences = words.into_iter().flat_map(move |(usage, word)| {
         memmem::find_iter(text, word).map(move |at| (usage, at, at + word.len()))
@@ -269,7 +274,7 @@ fn assembly(text: &[u8]) -> impl Iterator<Item = (Use, Option<&[u8]>)> {
             [] => true,
         };
         let ends = text.get(end).is_none_or(|&after| !is_word(after));
-        (begins && ends).then(|| (usage, literal(&text[end..])))
+        (begins && ends).then(|| (start, usage, literal(&text[end..])))
     })
 }
 
@@ -286,6 +291,11 @@ fn literal(text: &[u8]) -> Option<&[u8]> {
     let name = &rest[..end];
     let is_plain = |byte: &u8| !matches!(byte, b'"' | b'\\' | b'%' | b'&' | b'\n');
     (!name.is_empty() && name.iter().all(is_plain)).then_some(name)
+}
+
+/// The line of a position, from 1.
+fn line_at(text: &[u8], at: usize) -> u32 {
+    1 + memchr::memchr_iter(b'\n', &text[..at]).count() as u32
 }
 
 /// The identifier at the start of `text`, possibly empty.
@@ -398,7 +408,7 @@ impl<'a> Reader<'a> {
                         fresh = false;
                         continue;
                     }
-                    b'i' | b'm' | b'e' => self.module_line(at),
+                    b'i' | b'e' => self.header_unit(at),
                     _ => {}
                 }
             }
@@ -462,9 +472,12 @@ impl<'a> Reader<'a> {
             Some(end) => end,
             None => self.quoted(at, b'"'),
         };
-        if self.reads_assembly && !self.found.assembler_string {
+        if self.reads_assembly && self.found.assembler_string.is_none() {
             let mut directives = assembly(&self.text[at..end]);
-            self.found.assembler_string = directives.any(|(_, name)| name.is_none());
+            if directives.any(|(_, _, name)| name.is_none()) {
+                let line = line_at(self.original, self.to_original(at));
+                self.found.assembler_string = Some(line);
+            }
         }
         end
     }
@@ -548,24 +561,20 @@ impl<'a> Reader<'a> {
         digits(run) && self.text.get(at + 1).is_some_and(|&b| is_word(b))
     }
 
-    fn module_line(&mut self, at: usize) {
-        let line = &self.text[at..self.line_end(at)];
-        let mut words = line
-            .split(|b| b.is_ascii_whitespace())
-            .filter(|word| !word.is_empty());
-        let first = words.next().unwrap_or_default();
-        let (first, rest) = match first {
-            b"export" => (words.next().unwrap_or_default(), words.next()),
-            _ => (first, words.next()),
-        };
-        let word = identifier(first);
-        let next = first[word.len()..].first().or(rest.and_then(<[u8]>::first));
-        let begins = |next: u8| is_word(next) || next == b':';
-        self.found.module |= match word {
-            b"import" => next.is_some_and(|&b| begins(b) || b == b'<' || b == b'"'),
-            b"module" => next.is_some_and(|&b| begins(b) || b == b';'),
-            _ => false,
-        };
+    /// Takes the header of an `import <name>;`: compilers look for it as if it were included. Modules by
+    /// name are only found where the command line tells, whose options are refused elsewhere.
+    fn header_unit(&mut self, at: usize) {
+        let mut at = at;
+        let mut word = identifier(&self.text[at..]);
+        if word == b"export" {
+            at = self.blanks(at + word.len());
+            word = identifier(&self.text[at..]);
+        }
+        if word == b"import"
+            && let Some((form, name, _)) = self.literal(self.blanks(at + word.len()))
+        {
+            self.include(Use::Include, form, name);
+        }
     }
 
     /// Reads the directive whose `#` ends before `at`; returns where ordinary reading goes on.
@@ -573,6 +582,7 @@ impl<'a> Reader<'a> {
         let at = self.blanks(at);
         let word = identifier(&self.text[at..]);
         let after = at + word.len();
+        self.found.imports |= word == b"import";
         let usage = match word {
             b"include" | b"import" | b"__include_macros" => Use::Include,
             b"include_next" => Use::Next,
@@ -721,7 +731,7 @@ impl<'a> Reader<'a> {
                 {
                     // The callee may be a wrapper of `__has_include`.
                     self.include(Use::Probe, form, literal);
-                    self.probe(Use::Probe, form, literal, true);
+                    self.probe(Use::Probe, form, literal, Some(name_hash(call.callee)));
                 }
             }
             return end;
@@ -730,9 +740,10 @@ impl<'a> Reader<'a> {
             match (call.argument, asks(call.callee)) {
                 (Argument::Literal(form, literal), usage) => {
                     if form == Form::Angle || usage.is_some() || like_a_file(literal) {
-                        let (usage, wrapped) = (usage.unwrap_or(Use::Probe), usage.is_none());
+                        let through = usage.is_none().then(|| name_hash(call.callee));
+                        let usage = usage.unwrap_or(Use::Probe);
                         self.include(usage, form, literal);
-                        self.probe(usage, form, literal, wrapped);
+                        self.probe(usage, form, literal, through);
                     }
                     // In a body `<a/x.h>` is tokens, some of which may be parameters.
                     if usage.is_some() && form == Form::Angle && words(literal).any(is_parameter) {
@@ -760,14 +771,14 @@ impl<'a> Reader<'a> {
         end
     }
 
-    fn probe(&mut self, usage: Use, form: Form, name: &[u8], wrapped: bool) {
+    fn probe(&mut self, usage: Use, form: Form, name: &[u8], through: Option<u32>) {
         if form == Form::Quote && !name.is_empty() && !name.contains(&0) {
             let include = Include {
                 usage,
                 form,
                 name: name.to_vec(),
             };
-            self.found.probes.push((include, wrapped));
+            self.found.probes.push((include, through));
         }
     }
 
@@ -852,12 +863,15 @@ impl<'a> Reader<'a> {
     fn pragma(&mut self, at: usize) -> usize {
         let (line, end) = self.rest_of_line(at);
         let mut parts = words(&line);
+        let mut replaces = |name| {
+            let line = line_at(self.original, self.to_original(at));
+            self.found.pragma.get_or_insert((line, name));
+        };
         match (parts.next(), parts.next()) {
-            (Some(b"GCC"), Some(b"pch_preprocess")) => {
-                self.found.pragma = Some("GCC pch_preprocess");
-            }
-            (Some(b"include_alias"), _) => self.found.pragma = Some("include_alias"),
-            (Some(b"clang"), Some(b"module")) => self.found.pragma = Some("clang module"),
+            (Some(b"GCC"), Some(b"pch_preprocess")) => replaces("GCC pch_preprocess"),
+            (Some(b"include_alias"), _) => replaces("include_alias"),
+            (Some(b"clang"), Some(b"module")) => replaces("clang module"),
+            (Some(b"once"), _) => self.found.once = true,
             (Some(b"GCC" | b"clang"), Some(b"dependency")) => {
                 for (open, close, form) in [(b'"', b'"', Form::Quote), (b'<', b'>', Form::Angle)] {
                     if let Some(start) = memchr::memchr(open, &line)
@@ -1079,6 +1093,9 @@ mod tests {
             ("#define HAVE __has_include(<a.h>)", "probe <a.h>"),
             ("#define HAVE HAS(\"a.h\")", "probe \"a.h\""),
             ("#if __has_embed(\"a.bin\")", "embed \"a.bin\""),
+            ("import <a.h>;", "<a.h>"),
+            ("export import \"a.h\";", "\"a.h\""),
+            ("import a;\nmodule;\nimport (x);", ""),
         ] {
             assert_eq!(names(text), expect, "{text:?}");
         }
@@ -1162,8 +1179,8 @@ mod tests {
         ] {
             let found = read(text.as_bytes());
             assert_eq!(names(text), expect, "{text}");
-            assert_eq!(found.assembler_text, unclear, "{text}");
-            assert_eq!(found.assembler_string, unclear_string, "{text}");
+            assert_eq!(found.assembler_text.is_some(), unclear, "{text}");
+            assert_eq!(found.assembler_string.is_some(), unclear_string, "{text}");
         }
     }
 
@@ -1172,20 +1189,13 @@ mod tests {
         assert!(read(b"int t = __TIME__;").uses_time);
         assert!(read(b"puts(__TIMESTAMP__);").uses_time);
         assert!(!read(b"timer(); __TIME_T_TYPE t; int n = __TIMESIZE;").uses_time);
-        for (text, module) in [
-            ("import std;", true),
-            ("export module a.b;", true),
-            ("module;", true),
-            ("export import :part;", true),
-            ("import <vector>;", true),
-            ("import(x);", false),
-            ("module = 3;", false),
-            ("int import;", false),
-            ("export template <class T>", false),
-        ] {
-            assert_eq!(read(text.as_bytes()).module, module, "{text}");
-        }
-        assert!(read(b"#pragma GCC pch_preprocess \"x\"").pragma.is_some());
+        let pragma = read(b"\n#pragma GCC pch_preprocess \"x\"").pragma;
+        assert_eq!(pragma, Some((2, "GCC pch_preprocess")));
+        let text = b"a\\\nb\nasm(\".incbin \" NAME);";
+        assert_eq!(read(text).assembler_string, Some(3));
+        assert!(read(b"  #pragma once\n").once);
+        assert!(read(b"#import <a.h>\n").imports);
+        assert!(!read(b"#include <a.h>\n#pragma twice once\n").once);
     }
 
     #[test]

@@ -12,7 +12,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::id::{AbsPath, Bytes, Digest};
-use crate::include::directives::{self, Definitions, Directives, Form, Use};
+use crate::include::asking::Asking;
+use crate::include::computed::Target;
+use crate::include::contents::{Contents, Digested, Flags};
+use crate::include::directives::Use;
 use crate::include::places::{Disk, Found, PlaceId, Places, What};
 use crate::include::reach::Reach;
 use crate::include::request::{Decline, Family, Forced, Language, Scan, ScanRequest};
@@ -21,26 +24,26 @@ use crate::include::walk::Walk;
 
 /// Search lists whose edges are kept.
 const CONFIGURATIONS_MAX: usize = 64;
+/// Places to which macros lead that are kept for one search list.
+const LEADS_MAX: usize = 1 << 16;
 /// Names that are learned from failures, at most.
 const LEARNED_MAX: usize = 1024;
 /// How often a scan begins anew because files change under it.
 const ATTEMPTS: usize = 8;
+
+/// Slots of contents that ask, and pieces of names.
+pub(super) type AskingKey = (Vec<u32>, Vec<u32>);
+
 /// The graph.
 #[derive(Debug)]
 pub struct Graph {
     pub(super) places: Places,
-    pub(super) contents: Vec<Slot>,
-    pub(super) free: Vec<usize>,
-    pub(super) by_digest: BTreeMap<Digest, usize>,
-    pub(super) content_bytes: usize,
-    pub(super) content_bytes_max: usize,
-    pub(super) places_max: usize,
-    pub(super) names: BTreeMap<Arc<[u8]>, u32>,
-    /// The slots in which a macro is defined, by the hash of its name.
-    pub(super) definers: BTreeMap<u32, Vec<u32>>,
+    pub(super) contents: Contents,
     /// What computed includes came to in compiles so far.
     pub(super) reaches: Vec<Reach>,
-    pub(super) spelled: Vec<Arc<[u8]>>,
+    /// Which macros ask for files, by what they were found from.
+    pub(super) asking: Vec<(AskingKey, Arc<Asking>)>,
+    pub(super) places_max: usize,
     pub(super) nodes: Vec<Node>,
     pub(super) node_of: BTreeMap<Found, NodeId>,
     pub(super) configurations: BTreeMap<Configuration, Table>,
@@ -51,48 +54,10 @@ pub struct Graph {
     pub(super) scan: u64,
     pub(super) marked: Vec<u64>,
     pub(super) visited: Vec<u64>,
+    /// When a directory last held a visited file, by place.
+    pub(super) beside: Vec<u64>,
     pub(super) ranks: Vec<u32>,
     pub(super) by_rank: Vec<PlaceId>,
-}
-
-/// A file's directives, shared by all files with the same content.
-#[derive(Debug)]
-pub(super) struct Slot {
-    pub(super) digest: Digest,
-    pub(super) used: u64,
-    pub(super) bytes: usize,
-    pub(super) digested: Arc<Digested>,
-}
-
-/// [`Directives`] with interned names.
-#[derive(Debug)]
-pub(super) struct Digested {
-    pub(super) includes: Box<[(Use, Form, u32)]>,
-    pub(super) computed: Box<[directives::Computed]>,
-    pub(super) wrappers: Box<[Vec<u8>]>,
-    pub(super) puzzles: Box<[Vec<u8>]>,
-    pub(super) puzzle: Option<(u32, Vec<u8>)>,
-    pub(super) probes: Box<[(Use, u32, bool)]>,
-    pub(super) written: Box<[(Form, u32)]>,
-    pub(super) condition_words: Box<[u32]>,
-    pub(super) bare_words: Box<[u32]>,
-    pub(super) definitions: Definitions,
-    pub(super) flags: Flags,
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Flags {
-    pub(super) uses_time: bool,
-    pub(super) assembler_string: bool,
-    pub(super) assembler_text: bool,
-    pub(super) module: bool,
-    pub(super) pragma: Option<&'static str>,
-    /// It includes by macro.
-    pub(super) computed: bool,
-    /// It defines such a wrapper, or something worse.
-    pub(super) wrapper: bool,
-    /// Macros in it ask for quoted names.
-    pub(super) probes: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -124,6 +89,7 @@ pub(super) struct Table {
     /// First matches on the list, by name: for `"name"` and `<name>`.
     pub(super) matches: [Vec<Option<Arc<Match>>>; 2],
     pub(super) edges: Vec<Option<Edges>>,
+    pub(super) macros: MacroLeads,
 }
 
 /// Where a look-up leads.
@@ -137,14 +103,73 @@ pub(super) struct Match {
 #[derive(Debug)]
 pub(super) struct Edges {
     pub(super) version: u32,
-    pub(super) enter: Box<[NodeId]>,
-    pub(super) mark: Box<[PlaceId]>,
+    /// The file's content; none when it was let go of.
+    pub(super) slot: Option<u32>,
+    pub(super) leads: Leads,
     pub(super) flags: Flags,
+}
+
+/// Where names lead: files to go on from, and places that must exist.
+#[derive(Clone, Debug)]
+pub(super) struct Leads {
+    pub(super) enter: Arc<[NodeId]>,
+    pub(super) mark: Arc<[PlaceId]>,
+}
+
+impl Leads {
+    /// Puts them in order, each once.
+    pub(super) fn new(mut enter: Vec<NodeId>, mut mark: Vec<PlaceId>) -> Self {
+        enter.sort_unstable();
+        enter.dedup();
+        mark.sort_unstable();
+        mark.dedup();
+        Self {
+            enter: enter.into(),
+            mark: mark.into(),
+        }
+    }
+}
+
+/// The names to which an operand has expanded.
+pub(super) type Expanded = Arc<BTreeSet<Target>>;
+
+/// Where macros lead under one search list.
+#[derive(Debug, Default)]
+pub(super) struct MacroLeads {
+    /// Computed names, by the directory beside which they are looked for, their use and the number of
+    /// their operand; with the names to which that expanded.
+    pub(super) computed: BTreeMap<(PlaceId, Use, u32), (Expanded, Leads)>,
+    /// Names that macro bodies ask for, by directory.
+    pub(super) probes: BTreeMap<PlaceId, (Vec<(Use, u32)>, Leads)>,
+    /// Names that stand written out in a content, by directory and slot.
+    pub(super) written: BTreeMap<(PlaceId, u32), Leads>,
+    /// What shadows a file, by node, for a list of directories with coarse includes.
+    pub(super) shadows: BTreeMap<Vec<PlaceId>, Vec<Option<Leads>>>,
+}
+
+impl MacroLeads {
+    /// How many leads there are.
+    fn len(&self) -> usize {
+        let shadows = self.shadows.values().map(Vec::len).sum::<usize>();
+        self.computed.len() + self.probes.len() + self.written.len() + shadows
+    }
+}
+
+impl Table {
+    /// Slots have got other contents.
+    fn forget_slots(&mut self) {
+        self.macros.written.clear();
+        for edges in self.edges.iter_mut().flatten() {
+            edges.slot = None;
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Remember {
     pub(super) main: Found,
+    /// How it is spelled: directories on the way are part of the scan.
+    pub(super) spelled: Bytes,
     pub(super) configuration: Configuration,
     pub(super) forced: Vec<(Forced, Bytes)>,
     pub(super) defines: Vec<Bytes>,
@@ -158,16 +183,10 @@ impl Graph {
     pub fn new(content_bytes_max: usize, places_max: usize) -> Self {
         Self {
             places: Places::default(),
-            contents: Vec::new(),
-            free: Vec::new(),
-            by_digest: BTreeMap::new(),
-            content_bytes: 0,
-            content_bytes_max,
-            places_max,
-            names: BTreeMap::new(),
-            definers: BTreeMap::new(),
+            contents: Contents::new(content_bytes_max),
             reaches: Vec::new(),
-            spelled: Vec::new(),
+            asking: Vec::new(),
+            places_max,
             nodes: Vec::new(),
             node_of: BTreeMap::new(),
             configurations: BTreeMap::new(),
@@ -178,6 +197,7 @@ impl Graph {
             scan: 0,
             marked: Vec::new(),
             visited: Vec::new(),
+            beside: Vec::new(),
             ranks: Vec::new(),
             by_rank: Vec::new(),
         }
@@ -196,6 +216,9 @@ impl Graph {
             named: request.named_dirs.to_vec(),
         };
         let mut table = self.configurations.remove(&key).unwrap_or_default();
+        if table.macros.len() > LEADS_MAX {
+            table.macros = MacroLeads::default();
+        }
         let mut result = Err(Decline::Budget);
         for _ in 0..ATTEMPTS {
             self.scan += 1;
@@ -210,6 +233,7 @@ impl Graph {
                 stack: Vec::new(),
                 visited: Vec::new(),
                 uses_time: false,
+                imports: false,
                 trusted: true,
             }
             .run();
@@ -243,7 +267,7 @@ impl Graph {
 
     /// The memory that directives hold, in bytes.
     pub fn content_bytes(&self) -> usize {
-        self.content_bytes
+        self.contents.bytes()
     }
 
     /// How many places are remembered.
@@ -251,31 +275,14 @@ impl Graph {
         self.places.len()
     }
 
-    /// Lets go of what was not used for longest. Directives go one by one: the edges made from them
-    /// stay. Places only go all together, since everything refers to them.
+    /// Lets go of what was not used for longest. Of directives, the edges made from them stay.
     fn bound(&mut self, disk: &mut dyn Disk) {
-        if self.content_bytes > self.content_bytes_max {
-            let mut slots: Vec<(u64, usize)> = self
-                .by_digest
-                .values()
-                .map(|&slot| (self.contents[slot].used, slot))
-                .collect();
-            slots.sort_unstable();
-            for (_, slot) in slots {
-                if self.content_bytes <= self.content_bytes_max / 4 * 3 {
-                    break;
-                }
-                self.by_digest.remove(&self.contents[slot].digest);
-                self.content_bytes -= self.contents[slot].bytes;
-                self.contents[slot].bytes = 0;
-                self.contents[slot].digested = Arc::new(Digested::nothing());
-                self.free.push(slot);
-            }
-            // They would keep alive what was let go of.
+        if self.contents.shrink() {
+            // They name slots that may hold something else now.
             self.reaches.clear();
-            self.definers.clear();
-            for slot in self.by_digest.values().copied().collect::<Vec<_>>() {
-                self.define(slot);
+            self.asking.clear();
+            for table in self.configurations.values_mut() {
+                table.forget_slots();
             }
         }
         while self.configurations.len() > CONFIGURATIONS_MAX {
@@ -287,14 +294,40 @@ impl Graph {
                 self.configurations.remove(&key);
             }
         }
-        if self.places.len() + self.nodes.len() + self.spelled.len() > self.places_max {
-            self.places.release(disk);
-            let mut fresh = Self::new(self.content_bytes_max, self.places_max);
-            fresh.places.number_after(&self.places);
-            fresh.learned = std::mem::take(&mut self.learned);
-            fresh.learned_count = self.learned_count;
-            *self = fresh;
+        if self.places.len() + self.nodes.len() + self.contents.names() > self.places_max {
+            self.shed(disk);
         }
+    }
+
+    /// Lets go of the places that no scan has listed for longest. All that names places or nodes by
+    /// their numbers is made again when it is needed, without reading any file that stays.
+    fn shed(&mut self, disk: &mut dyn Disk) {
+        let mut marked = std::mem::take(&mut self.marked);
+        marked.resize(self.places.len(), 0);
+        let mut ages = marked.clone();
+        ages.sort_unstable_by(|a, b| b.cmp(a));
+        let oldest = ages.get(self.places_max / 4).copied().unwrap_or(0);
+        let kept: Vec<bool> = marked.iter().map(|&scan| scan > oldest).collect();
+        let new = self.places.retain(disk, &kept);
+        self.marked = vec![0; self.places.len()];
+        for (new, scan) in new.into_iter().zip(marked) {
+            if let Some(new) = new {
+                self.marked[new.0 as usize] = scan;
+            }
+        }
+        self.nodes.clear();
+        self.node_of.clear();
+        self.configurations.clear();
+        self.remembered.clear();
+        self.remembered_entries = 0;
+        self.reaches.clear();
+        self.asking.clear();
+        for stamps in [&mut self.visited, &mut self.beside] {
+            stamps.clear();
+        }
+        self.ranks.clear();
+        self.by_rank.clear();
+        self.contents.shrink_names(self.places_max / 2);
     }
 
     pub(super) fn node(&mut self, found: Found) -> NodeId {
@@ -306,158 +339,171 @@ impl Graph {
         })
     }
 
-    /// The directives of a file, read again if they were let go of.
+    /// The directives of a file, read again if they were let go of, and their slot.
     pub(super) fn digested(
         &mut self,
         disk: &mut dyn Disk,
         file: PlaceId,
         bytes: Option<Vec<u8>>,
-    ) -> Result<(usize, Arc<Digested>), Decline> {
+    ) -> Result<(u32, Arc<Digested>), Decline> {
         let digest = |places: &Places| match &places.get(file).what {
             What::File(file) => file.known.map(|known| known.digest),
             _ => None,
         };
-        let scan = self.scan;
+        let changing = |places: &Places| Decline::Changing(places.get(file).path.to_string());
         let mut bytes = bytes;
         loop {
             let before = digest(&self.places);
-            if let Some(slot) = before.and_then(|digest| self.by_digest.get(&digest)) {
-                self.contents[*slot].used = scan;
-                return Ok((*slot, self.contents[*slot].digested.clone()));
+            if let Some(found) = before.and_then(|digest| self.contents.find(&digest, self.scan)) {
+                return Ok(found);
             }
             let text = match bytes.take() {
                 Some(bytes) => bytes,
                 None => self.places.read(disk, file)?,
             };
-            if before.is_some() && digest(&self.places) != before {
+            let after = digest(&self.places).ok_or_else(|| changing(&self.places))?;
+            if before.is_some_and(|before| before != after) {
                 // It changed since this scan began: begin again.
-                return Err(Decline::Changing(self.places.get(file).path.to_string()));
+                return Err(changing(&self.places));
             }
-            let Some(digest) = digest(&self.places) else {
-                return Err(Decline::Changing(self.places.get(file).path.to_string()));
-            };
-            let digested = self.intern(directives::read(&text));
-            self.keep(digest, digested);
-        }
-    }
-
-    pub(super) fn intern(&mut self, found: Directives) -> Digested {
-        let includes = found.includes.into_iter();
-        let includes = includes.map(|include| {
-            let number = self.number(&include.name);
-            (include.usage, include.form, number)
-        });
-        Digested {
-            includes: includes.collect(),
-            flags: Flags {
-                uses_time: found.uses_time,
-                assembler_string: found.assembler_string,
-                assembler_text: found.assembler_text,
-                module: found.module,
-                pragma: found.pragma,
-                computed: found.computed.iter().any(|c| c.through.is_empty()),
-                wrapper: !found.wrappers.is_empty()
-                    || !found.puzzles.is_empty()
-                    || found.puzzle.is_some(),
-                probes: found.probes.iter().any(|(_, wrapped)| !wrapped),
-            },
-            puzzles: found.puzzles.into(),
-            puzzle: found.puzzle,
-            probes: (found.probes.into_iter())
-                .map(|(probe, wrapped)| (probe.usage, self.number(&probe.name), wrapped))
-                .collect(),
-            written: (found.written.into_iter())
-                .map(|include| (include.form, self.number(&include.name)))
-                .collect(),
-            condition_words: found.condition_words.into(),
-            bare_words: found.bare_words.into(),
-            computed: found.computed.into(),
-            wrappers: found.wrappers.into(),
-            definitions: found.definitions,
-        }
-    }
-
-    pub(super) fn number(&mut self, name: &[u8]) -> u32 {
-        if let Some(&number) = self.names.get(name) {
-            return number;
-        }
-        let name: Arc<[u8]> = name.into();
-        let number = self.spelled.len() as u32;
-        self.spelled.push(name.clone());
-        self.names.insert(name, number);
-        number
-    }
-
-    fn keep(&mut self, digest: Digest, digested: Digested) {
-        let bytes = digested.bytes();
-        self.content_bytes += bytes;
-        let slot = Slot {
-            digest,
-            used: self.scan,
-            bytes,
-            digested: Arc::new(digested),
-        };
-        let place = match self.free.pop() {
-            Some(place) => {
-                self.contents[place] = slot;
-                place
-            }
-            None => {
-                self.contents.push(slot);
-                self.contents.len() - 1
-            }
-        };
-        self.by_digest.insert(digest, place);
-        self.define(place);
-    }
-
-    /// Notes where macros are defined.
-    fn define(&mut self, slot: usize) {
-        let digested = self.contents[slot].digested.clone();
-        for hash in digested.definitions.hashes() {
-            let slots = self.definers.entry(hash).or_default();
-            if slots.last() != Some(&(slot as u32)) {
-                slots.push(slot as u32);
-            }
+            self.contents.keep(after, &text, self.scan);
         }
     }
 }
 
-impl Digested {
-    fn nothing() -> Self {
-        Self {
-            includes: Box::default(),
-            computed: Box::default(),
-            wrappers: Box::default(),
-            puzzles: Box::default(),
-            puzzle: None,
-            probes: Box::default(),
-            written: Box::default(),
-            condition_words: Box::default(),
-            bare_words: Box::default(),
-            definitions: Definitions::default(),
-            flags: Flags::default(),
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::include::places::{Changes, Content, Kind, Stamp, WatchNumber};
+    use crate::message::Mtime;
+
+    /// A disk whose files are all in `/p`, and which counts how often each is read.
+    #[derive(Default)]
+    struct Paper {
+        files: BTreeMap<Vec<u8>, String>,
+        reads: BTreeMap<Vec<u8>, usize>,
+        watches: BTreeMap<AbsPath, WatchNumber>,
+    }
+
+    impl Paper {
+        fn write(&mut self, name: &str, text: &str) {
+            self.files
+                .insert(format!("/p/{name}").into(), text.to_owned());
         }
     }
 
-    fn bytes(&self) -> usize {
-        let computed = self.computed.iter();
-        size_of::<Slot>()
-            + size_of::<Self>()
-            + 64
-            + self.includes.len() * 8
-            + computed
-                .map(|c| 64 + c.operand.len() + c.through.len())
-                .sum::<usize>()
-            + self
-                .wrappers
-                .iter()
-                .map(|name| 24 + name.len())
-                .sum::<usize>()
-            + self.probes.len() * 12
-            + self.written.len() * 8
-            + (self.condition_words.len() + self.bare_words.len()) * 4
-            // The definitions, and where they are noted.
-            + self.definitions.bytes() * 2
+    impl Disk for Paper {
+        fn changes(&mut self) -> Changes {
+            Changes::default()
+        }
+
+        fn watch(&mut self, directory: &AbsPath, _: bool) -> Option<WatchNumber> {
+            let next = WatchNumber(self.watches.len() as u64 + 1);
+            Some(*self.watches.entry(directory.clone()).or_insert(next))
+        }
+
+        fn unwatch(&mut self, watch: WatchNumber) {
+            self.watches.retain(|_, known| *known != watch);
+        }
+
+        fn kind(&mut self, path: &AbsPath) -> Kind {
+            match path.as_bytes() {
+                b"/" | b"/p" => Kind::Directory,
+                path if self.files.contains_key(path) => Kind::File,
+                _ => Kind::Absent,
+            }
+        }
+
+        fn names(&mut self, directory: &AbsPath) -> Option<Vec<Bytes>> {
+            let within = [directory.as_bytes(), b"/"].concat();
+            let names = self.files.keys().filter_map(|path| {
+                let name = path.strip_prefix(&within[..])?;
+                Some(Bytes::from(name))
+            });
+            match directory.as_bytes() {
+                b"/" => Some(vec![Bytes::from("p")]),
+                _ => Some(names.collect()),
+            }
+        }
+
+        fn stamp(&mut self, path: &AbsPath) -> Option<(Stamp, bool)> {
+            let size = self.files.get(path.as_bytes()).map_or(0, String::len) as u64;
+            let stamp = Stamp {
+                device: 1,
+                inode: 1,
+                size,
+                mode: 0o644,
+                links: 1,
+                mtime: Mtime::default(),
+                ctime: Mtime::default(),
+            };
+            Some((stamp, true))
+        }
+
+        fn read(&mut self, path: &AbsPath) -> Result<Content, Kind> {
+            let text = self.files.get(path.as_bytes()).ok_or(Kind::Absent)?.clone();
+            *self.reads.entry(path.as_bytes().to_vec()).or_default() += 1;
+            let (stamp, settled) = self.stamp(path).ok_or(Kind::Absent)?;
+            Ok(Content {
+                stamp,
+                settled,
+                digest: Digest(*blake3::hash(text.as_bytes()).as_bytes()),
+                bytes: text.into_bytes(),
+            })
+        }
+    }
+
+    /// Units of one project share half their headers, and have the others for themselves.
+    #[test]
+    fn what_was_not_used_for_longest_goes_first() {
+        let mut paper = Paper::default();
+        let mut shared = String::new();
+        for at in 0..40 {
+            shared += &format!("#include \"s{at}.h\"\n");
+            paper.write(
+                &format!("s{at}.h"),
+                &format!("#define M{at} \"t{at}.h\"\n#include M{at}\n"),
+            );
+            paper.write(&format!("t{at}.h"), &format!("int t{at};\n"));
+        }
+        for unit in 0..50 {
+            let mut text = shared.clone();
+            for at in 0..20 {
+                text += &format!("#include \"u{unit}_{at}.h\"\n");
+                paper.write(&format!("u{unit}_{at}.h"), &format!("int u{unit}_{at};\n"));
+            }
+            paper.write(&format!("{unit}.c"), &text);
+        }
+        let cwd = AbsPath::parse("/p").unwrap();
+        let search = SearchList::default();
+        let mut graph = Graph::new(1 << 20, 1000);
+        let mut most = 0;
+        for unit in 0..50 {
+            let main = format!("{unit}.c");
+            let request = ScanRequest {
+                cwd: &cwd,
+                main: main.as_bytes(),
+                search: &search,
+                named_dirs: &[],
+                forced: &[],
+                defines: &[],
+                extra: &[],
+                family: Family::Gcc,
+                language: Language::C,
+            };
+            let scan = graph.scan(&mut paper, &request).unwrap();
+            let files = scan.entries.iter();
+            let files = files.filter(|one| paper.files.contains_key(one.entry.path.as_bytes()));
+            assert_eq!(files.count(), 101, "{main}");
+            most = most.max(graph.places.len() + graph.nodes.len() + graph.contents.names());
+        }
+        // One scan may go beyond the limit by what it needs itself.
+        assert!(most < 1500, "{most}");
+        let reads = |name: &str| paper.reads[format!("/p/{name}").as_bytes()];
+        for at in 0..40 {
+            assert_eq!(reads(&format!("s{at}.h")), 1, "a header of every unit");
+        }
+        assert_eq!(paper.watches.len(), 2, "each directory is watched once");
+        assert!(graph.places.len() < 1000);
     }
 }

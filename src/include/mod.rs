@@ -8,18 +8,22 @@
 //!
 //! [`directives`] reads one file's text, [`search`] the compiler's own words about where it looks,
 //! [`computed`] expands macros in `#include`s with the help of [`macros`], [`asking`] finds out which
-//! macros hide a `__has_include`, [`places`] remembers what stands where, [`graph`] what includes what, `walk` goes through it, and
-//! [`watch`] is the only file here that touches a disk.
+//! macros hide a `__has_include` and [`suspects`] which may. [`places`] remembers what stands where,
+//! `contents` what files say, and [`graph`] what includes what; `walk` goes through it, and `follow`
+//! where macros lead. [`watch`] is the only file here that touches a disk.
 
 pub mod asking;
 pub mod computed;
+mod contents;
 pub mod directives;
+mod follow;
 pub mod graph;
 pub mod macros;
 pub mod places;
 mod reach;
 pub mod request;
 pub mod search;
+pub mod suspects;
 mod walk;
 pub mod watch;
 

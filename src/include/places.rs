@@ -768,16 +768,61 @@ impl Places {
         })
     }
 
-    /// Ends all watches: these places will not be used any more.
-    pub fn release(&mut self, disk: &mut dyn Disk) {
-        for (watch, _) in std::mem::take(&mut self.watches) {
-            disk.unwatch(watch);
+    /// Lets go of places: those stay of which `kept` says so, and the directories that hold them. The
+    /// others' indices have no meaning any more, those of what stays are other ones: what it
+    /// returns tells them.
+    pub fn retain(&mut self, disk: &mut dyn Disk, kept: &[bool]) -> Vec<Option<PlaceId>> {
+        let mut stays = kept.to_vec();
+        stays.resize(self.places.len(), false);
+        stays[ROOT.0 as usize] = true;
+        for at in 0..stays.len() {
+            let mut at = at;
+            while stays[at] && !stays[self.places[at].parent.0 as usize] {
+                at = self.places[at].parent.0 as usize;
+                stays[at] = true;
+            }
         }
-    }
-
-    /// Goes on numbering entries where another set of places left off.
-    pub fn number_after(&mut self, other: &Self) {
-        self.entries = other.entries;
+        let mut next = 0;
+        let new: Vec<Option<PlaceId>> = (stays.iter())
+            .map(|&stays| {
+                let id = PlaceId(next);
+                next += u32::from(stays);
+                stays.then_some(id)
+            })
+            .collect();
+        let moved = |id: PlaceId| new[id.0 as usize];
+        let old = std::mem::take(&mut self.places);
+        for (at, mut place) in old.into_iter().enumerate() {
+            if !stays[at] {
+                continue;
+            }
+            place.parent = moved(place.parent).unwrap_or(ROOT);
+            let children = std::mem::take(&mut place.children).into_iter();
+            let children = children.filter_map(|(name, child)| Some((name, moved(child)?)));
+            place.children = children.collect();
+            self.places.push(place);
+        }
+        let places = self.places.iter().zip(0..);
+        self.order = places
+            .map(|(place, id)| (place.path.clone(), PlaceId(id)))
+            .collect();
+        self.unwatched = self.unwatched.iter().copied().filter_map(moved).collect();
+        self.blobs = std::mem::take(&mut self.blobs)
+            .into_iter()
+            .filter_map(|(digest, id)| Some((digest, moved(id)?)))
+            .collect();
+        for (watch, users) in std::mem::take(&mut self.watches) {
+            let users: BTreeSet<PlaceId> = users.into_iter().filter_map(moved).collect();
+            if users.is_empty() {
+                disk.unwatch(watch);
+            } else {
+                self.watches.insert(watch, users);
+            }
+        }
+        // Whoever relied on their absence has to ask again.
+        self.asked.clear();
+        self.bump();
+        new
     }
 }
 

@@ -1,4 +1,4 @@
-//! The macro definitions in reach of one compile, and what its computed includes expand to.
+//! What computed includes expand to with the definitions in reach of one compile.
 //!
 //! Evaluations are kept from scan to scan and dropped when a file comes or goes that defines one of
 //! the names on which they depend: units of a project share all but a few of their files.
@@ -6,28 +6,28 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::id::Bytes;
-use crate::include::asking::{Asking, Text};
 use crate::include::computed::{self, MacroTable, Target};
+use crate::include::contents::Contents;
 use crate::include::directives;
-use crate::include::graph::Digested;
+
+/// Sets of definitions that are kept for other compiles.
+const REACHES_MAX: usize = 16;
+
+/// So many other files are no reason to keep two sets apart.
+const NEAR: usize = 8;
 
 /// Every name that an operand can expand to.
 pub(super) type Names = Result<Arc<BTreeSet<Target>>, computed::Unknown>;
 
 /// The definitions in reach of a compile.
-#[derive(Debug)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Reach {
-    /// The `-D` that it belongs to.
-    pub(super) defines: Vec<Bytes>,
     /// When it was last used.
-    pub(super) used: u64,
-    /// The command line, read as if it were a file.
-    pub(super) line: Arc<Digested>,
-    /// Files by slot.
-    contents: BTreeMap<usize, Arc<Digested>>,
-    evaluated: BTreeMap<Vec<u8>, Evaluated>,
-    asking: Option<Arc<Asking>>,
+    used: u64,
+    /// Slots of contents that define something, sorted.
+    slots: Vec<u32>,
+    /// By the operand's number.
+    evaluated: BTreeMap<u32, Arc<Evaluated>>,
 }
 
 /// An evaluated operand.
@@ -39,123 +39,123 @@ struct Evaluated {
 }
 
 impl Reach {
-    /// Nothing but a command line.
-    pub(super) fn new(defines: &[Bytes], line: Arc<Digested>) -> Self {
-        Self {
-            defines: defines.to_vec(),
-            used: 0,
-            line,
-            contents: BTreeMap::new(),
-            evaluated: BTreeMap::new(),
-            asking: None,
-        }
-    }
-
-    /// How many of these files it does not have, and how many others it has.
-    pub(super) fn distance(&self, contents: &BTreeMap<usize, Arc<Digested>>) -> usize {
-        let common = contents
-            .iter()
-            .filter(|(slot, content)| {
-                let ours = self.contents.get(slot);
-                ours.is_some_and(|ours| Arc::ptr_eq(ours, content))
-            })
-            .count();
-        self.contents.len() + contents.len() - 2 * common
-    }
-
-    /// Makes these the files in reach.
-    pub(super) fn become_of(&mut self, contents: BTreeMap<usize, Arc<Digested>>) {
-        let mut changed: BTreeSet<u32> = BTreeSet::new();
-        let (mut differs, mut asks) = (false, false);
-        for (one, other) in [(&self.contents, &contents), (&contents, &self.contents)] {
-            for (slot, content) in one {
-                let same = other.get(slot);
-                if !same.is_some_and(|same| Arc::ptr_eq(same, content)) {
-                    differs = true;
-                    // Without macros and conditions it changes nothing about who asks.
-                    asks |= content.definitions.bytes() > 0 || !content.bare_words.is_empty();
-                    changed.extend(content.definitions.hashes());
-                }
-            }
-        }
-        if differs {
-            self.evaluated
-                .retain(|_, one| !one.on.iter().any(|hash| changed.contains(hash)));
-            if asks {
-                self.asking = None;
-            }
-            self.contents = contents;
-        }
-    }
-
-    /// All files, the command line first.
-    pub(super) fn all(&self) -> impl Iterator<Item = &Arc<Digested>> {
-        [&self.line].into_iter().chain(self.contents.values())
-    }
-
-    /// The macros that ask whether files exist.
-    pub(super) fn asking(&mut self) -> Arc<Asking> {
-        if let Some(asking) = &self.asking {
-            return asking.clone();
-        }
-        let asks = |one: &Arc<Digested>| !one.wrappers.is_empty() || !one.puzzles.is_empty();
-        let asking = if self.all().any(asks) {
-            let texts: Vec<Text<'_>> = self
-                .all()
-                .map(|one| Text {
-                    definitions: &one.definitions,
-                    wrappers: &one.wrappers,
-                    puzzles: &one.puzzles,
-                    bare_words: &one.bare_words,
-                })
-                .collect();
-            Asking::of(&texts)
-        } else {
-            Asking::default()
+    /// The nearest of those that are kept, brought up to date: `slots` are in reach now.
+    pub(super) fn of(
+        kept: &mut Vec<Self>,
+        mut slots: Vec<u32>,
+        contents: &Contents,
+        scan: u64,
+    ) -> Self {
+        slots.retain(|&slot| contents.get(slot).definitions.bytes() > 0);
+        slots.sort_unstable();
+        slots.dedup();
+        let nearest = (kept.iter().enumerate())
+            .map(|(at, reach)| (differences(&reach.slots, &slots).count(), at))
+            .min()
+            .filter(|(distance, _)| *distance <= slots.len());
+        let mut reach = match nearest {
+            Some((distance, at)) if distance <= NEAR => kept.swap_remove(at),
+            Some((_, at)) => kept[at].clone(),
+            None => Self::default(),
         };
-        self.asking.insert(Arc::new(asking)).clone()
+        while kept.len() >= REACHES_MAX {
+            let oldest = kept.iter().enumerate().min_by_key(|(_, reach)| reach.used);
+            if let Some((at, _)) = oldest {
+                kept.swap_remove(at);
+            }
+        }
+        reach.used = scan;
+        reach.become_of(slots, contents);
+        reach
     }
 
-    /// Every name that an operand can expand to. `definers` tells in which slots macros are defined,
-    /// by the hash of their names.
-    pub(super) fn names(&mut self, operand: &[u8], definers: &BTreeMap<u32, Vec<u32>>) -> Names {
-        if let Some(evaluated) = self.evaluated.get(operand) {
+    fn become_of(&mut self, slots: Vec<u32>, contents: &Contents) {
+        let changed: BTreeSet<u32> = differences(&self.slots, &slots)
+            .flat_map(|slot| contents.get(slot).definitions.hashes())
+            .collect();
+        if !changed.is_empty() {
+            self.evaluated.retain(|_, one| {
+                if changed.len() < one.on.len() {
+                    !changed
+                        .iter()
+                        .any(|hash| one.on.binary_search(hash).is_ok())
+                } else {
+                    !one.on.iter().any(|hash| changed.contains(hash))
+                }
+            });
+        }
+        self.slots = slots;
+    }
+
+    /// Every name that an operand can expand to. The contents in reach must be marked as such for
+    /// this scan.
+    pub(super) fn names(&mut self, operand: u32, contents: &Contents, scan: u64) -> Names {
+        if let Some(evaluated) = self.evaluated.get(&operand) {
             return evaluated.names.clone();
         }
         let mut asked = Asked {
-            reach: self,
-            definers,
+            contents,
+            scan,
             on: BTreeSet::new(),
         };
-        let names = computed::targets(operand, &mut asked).map(Arc::new);
+        let names = computed::targets(contents.spelled(operand), &mut asked).map(Arc::new);
         let on = asked.on.into_iter().collect();
-        let names_too = names.clone();
-        self.evaluated
-            .insert(operand.to_vec(), Evaluated { names, on });
-        names_too
+        let evaluated = Evaluated {
+            names: names.clone(),
+            on,
+        };
+        self.evaluated.insert(operand, Arc::new(evaluated));
+        names
     }
 }
 
-/// A [`Reach`] during one evaluation.
+/// What is in one of two sorted lists only.
+fn differences<'a>(one: &'a [u32], other: &'a [u32]) -> impl Iterator<Item = u32> + use<'a> {
+    let (mut one, mut other) = (one.iter().peekable(), other.iter().peekable());
+    std::iter::from_fn(move || {
+        loop {
+            match (one.peek(), other.peek()) {
+                (Some(a), Some(b)) if a == b => {
+                    one.next();
+                    other.next();
+                }
+                (Some(a), Some(b)) if a > b => return other.next().copied(),
+                (None, _) => return other.next().copied(),
+                (Some(_), _) => return one.next().copied(),
+            }
+        }
+    })
+}
+
+/// The definitions in reach during one evaluation.
 struct Asked<'a> {
-    reach: &'a Reach,
-    definers: &'a BTreeMap<u32, Vec<u32>>,
+    contents: &'a Contents,
+    scan: u64,
     on: BTreeSet<u32>,
 }
 
 impl MacroTable for Asked<'_> {
     fn definitions(&mut self, name: &[u8]) -> Vec<Vec<u8>> {
-        let hash = directives::name_hash(name);
-        self.on.insert(hash);
-        let slots = self.definers.get(&hash).map_or(&[][..], Vec::as_slice);
-        let contents = slots
-            .iter()
-            .filter_map(|&slot| self.reach.contents.get(&(slot as usize)));
-        let texts: BTreeSet<&[u8]> = [&self.reach.line]
-            .into_iter()
-            .chain(contents)
-            .flat_map(|content| content.definitions.of(name))
-            .collect();
-        texts.into_iter().map(<[u8]>::to_vec).collect()
+        self.on.insert(directives::name_hash(name));
+        self.contents.definitions(name, self.scan)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn differences_are_what_only_one_list_has() {
+        for (one, other, expect) in [
+            (&[][..], &[][..], &[][..]),
+            (&[1, 2], &[], &[1, 2]),
+            (&[], &[3], &[3]),
+            (&[1, 3, 5], &[2, 3, 6], &[1, 2, 5, 6]),
+            (&[4], &[4], &[]),
+        ] {
+            let found: Vec<u32> = differences(one, other).collect();
+            assert_eq!(found, expect);
+        }
     }
 }

@@ -119,14 +119,15 @@ pub enum Decline {
         why: String,
     },
     /// Assembler reads files where the preprocessor does not see it.
-    #[error("{0} has .incbin or .include")]
-    Assembler(String),
-    /// C++20 modules.
-    #[error("{0} has a module declaration or import")]
-    Module(String),
+    #[error("{0}:{1}: .incbin or .include of a file that is not written out")]
+    Assembler(String, u32),
     /// A pragma that replaces files.
-    #[error("{0} has #pragma {1}")]
-    Pragma(String, &'static str),
+    #[error("{0}:{1}: #pragma {2}")]
+    Pragma(String, u32, &'static str),
+    /// Two names of one inode, which a compiler that goes by inodes includes only once. Elsewhere they
+    /// are two.
+    #[error("{0} and {1} are one file, which is included once")]
+    Linked(String, String),
     /// A directory of the search list came or went since the compiler was asked: ask again.
     #[error("search list is stale: {0}")]
     Stale(String),
@@ -147,8 +148,8 @@ impl Decline {
             Self::Special(_) => "special-file",
             Self::Precompiled(_) => "precompiled-header",
             Self::Computed { .. } => "computed-include",
-            Self::Assembler(_) => "assembler-include",
-            Self::Module(_) => "module",
+            Self::Assembler(..) => "assembler-include",
+            Self::Linked(..) => "linked-header",
             Self::Pragma(..) => "pragma",
             Self::Stale(_) => "stale-search-list",
             Self::Changing(_) => "changing-file",

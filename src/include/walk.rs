@@ -3,27 +3,19 @@
 //! Conditions are not evaluated. `#include_next` takes every match on the search list instead of those
 //! after the present one, a superset that keeps the position out of the graph's nodes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::id::Bytes;
-use crate::include::asking::Asking;
-use crate::include::computed::{Target, Unknown};
-use crate::include::directives::{self, Form, Use};
-use crate::include::graph::{
-    Configuration, Digested, Edges, Flags, Graph, Match, NodeId, Remember, Table,
-};
+use crate::include::contents::Flags;
+use crate::include::directives::{Form, Use};
+use crate::include::graph::{Configuration, Edges, Graph, Leads, Match, NodeId, Remember, Table};
 use crate::include::places::{Disk, Found, PlaceId, ROOT, What};
-use crate::include::reach::Reach;
 use crate::include::request::{
     Decline, Family, Language, Listed, SCAN_FILES_MAX, Scan, ScanRequest,
 };
 
 /// Results that are kept for the same compile again, in entries.
 const REMEMBERED_ENTRIES_MAX: usize = 1 << 18;
-
-/// Sets of definitions that are kept for other compiles.
-const REACHES_MAX: usize = 16;
 
 /// One scan.
 pub(super) struct Walk<'a, 'r> {
@@ -35,6 +27,8 @@ pub(super) struct Walk<'a, 'r> {
     pub(super) stack: Vec<NodeId>,
     pub(super) visited: Vec<NodeId>,
     pub(super) uses_time: bool,
+    /// Some file has `#import`.
+    pub(super) imports: bool,
     /// Every file of the scan is watched, so that its result can be remembered.
     pub(super) trusted: bool,
 }
@@ -66,7 +60,10 @@ impl Walk<'_, '_> {
             self.take_extra(extra)?;
         }
         self.drain()?;
-        self.compute()?;
+        self.follow_macros()?;
+        if request.family == Family::Clang {
+            self.judge_links()?;
+        }
         let scan = Scan {
             entries: self.entries(),
             uses_time: self.uses_time,
@@ -135,7 +132,7 @@ impl Walk<'_, '_> {
         Ok(())
     }
 
-    fn cwd(&self) -> PlaceId {
+    pub(super) fn cwd(&self) -> PlaceId {
         self.table.cwd.unwrap_or(ROOT)
     }
 
@@ -153,7 +150,7 @@ impl Walk<'_, '_> {
         Ok(directory)
     }
 
-    fn walk(
+    pub(super) fn walk(
         &mut self,
         from: PlaceId,
         path: &[u8],
@@ -164,7 +161,7 @@ impl Walk<'_, '_> {
 
     /// A file by its path; directories don't count, as for a compiler. Precompiled headers that may
     /// be read in its place are among what was `passed`, whether or not it is there itself.
-    fn lookup(
+    pub(super) fn lookup(
         &mut self,
         from: PlaceId,
         path: &[u8],
@@ -239,13 +236,23 @@ impl Walk<'_, '_> {
         form: Form,
         name: &[u8],
     ) -> Result<(), Decline> {
+        let leads = self.leads(beside, [(usage, form, name)].into_iter())?;
+        self.take_leads(&leads)
+    }
+
+    /// What names lead to that are included from a file in `beside`.
+    pub(super) fn leads<'n>(
+        &mut self,
+        beside: PlaceId,
+        names: impl Iterator<Item = (Use, Form, &'n [u8])>,
+    ) -> Result<Leads, Decline> {
         let mut enter = Vec::new();
         let mut mark = Vec::new();
-        let number = Some(self.graph.number(name));
-        self.resolve(beside, usage, form, name, number, &mut enter, &mut mark)?;
-        self.mark_all(&mark)?;
-        self.stack.extend(enter);
-        Ok(())
+        for (usage, form, name) in names {
+            let number = Some(self.graph.contents.number(name));
+            self.resolve(beside, usage, form, name, number, &mut enter, &mut mark)?;
+        }
+        Ok(Leads::new(enter, mark))
     }
 
     /// Finds the files that a directive could mean. `number` is the name's, if it is interned.
@@ -296,19 +303,23 @@ impl Walk<'_, '_> {
                 }
             }
         }
+        let meant = alphanumeric(name);
+        if matches!(usage, Use::Include | Use::Next)
+            && (founds.is_empty() || usage == Use::Next)
+            && !meant.is_empty()
+            && meant.len() < name.len()
+        {
+            // clang guesses that this was meant, and after the error goes on with it.
+            founds.extend(self.lookup(beside, meant, mark)?);
+            for form in [Form::Quote, Form::Angle] {
+                let first = self.first_match(form, meant, None)?;
+                mark.extend_from_slice(&first.passed);
+                founds.extend(first.found);
+            }
+        }
         for found in founds {
             match usage {
-                Use::Include | Use::Next | Use::Assembly => {
-                    enter.push(self.graph.node(found));
-                    let parent = self.graph.places.get(found.place).parent;
-                    if parent != found.beside {
-                        let behind = Found {
-                            beside: parent,
-                            ..found
-                        };
-                        enter.push(self.graph.node(behind));
-                    }
-                }
+                Use::Include | Use::Next | Use::Assembly => self.nodes(found, enter),
                 _ => mark.push(found.place),
             }
         }
@@ -349,7 +360,7 @@ impl Walk<'_, '_> {
         if let Some(at) = at {
             let matches = &mut self.table.matches[which];
             if matches.len() <= at {
-                matches.resize(self.graph.spelled.len().max(at + 1), None);
+                matches.resize(self.graph.contents.names().max(at + 1), None);
             }
             matches[at] = Some(first.clone());
         }
@@ -357,21 +368,26 @@ impl Walk<'_, '_> {
     }
 
     fn enter(&mut self, found: Found) {
-        let node = self.graph.node(found);
-        self.stack.push(node);
+        let mut nodes = Vec::new();
+        self.nodes(found, &mut nodes);
+        self.stack.extend(nodes);
+    }
+
+    /// The nodes of what was found: one more when a symlink leads there.
+    pub(super) fn nodes(&mut self, found: Found, nodes: &mut Vec<NodeId>) {
+        nodes.push(self.graph.node(found));
         let parent = self.graph.places.get(found.place).parent;
         if parent != found.beside {
             let behind = Found {
                 beside: parent,
                 ..found
             };
-            let node = self.graph.node(behind);
-            self.stack.push(node);
+            nodes.push(self.graph.node(behind));
         }
     }
 
     /// Walks until nothing new is reached.
-    fn drain(&mut self) -> Result<(), Decline> {
+    pub(super) fn drain(&mut self) -> Result<(), Decline> {
         while let Some(node) = self.stack.pop() {
             let at = node.0 as usize;
             if self.graph.visited.len() <= at {
@@ -407,18 +423,18 @@ impl Walk<'_, '_> {
             }
             self.table.edges[at] = Some(edges);
         }
-        let Some(edges) = self.table.edges[at].take() else {
+        let Some(edges) = &self.table.edges[at] else {
             return Ok(());
         };
-        self.stack.extend_from_slice(&edges.enter);
-        let marked = edges
-            .mark
-            .iter()
-            .try_for_each(|&place| self.mark(place).map(drop));
-        let flags = edges.flags;
-        self.table.edges[at] = Some(edges);
-        marked?;
+        let (leads, flags) = (edges.leads.clone(), edges.flags);
+        self.take_leads(&leads)?;
         self.judge(found, flags)
+    }
+
+    /// Goes where something was found to lead.
+    pub(super) fn take_leads(&mut self, leads: &Leads) -> Result<(), Decline> {
+        self.stack.extend_from_slice(&leads.enter);
+        self.mark_all(&leads.mark)
     }
 
     /// Declines what a file's text says can't be followed.
@@ -426,18 +442,48 @@ impl Walk<'_, '_> {
         self.uses_time |= flags.uses_time;
         let path = || self.graph.places.get(found.place).path.to_string();
         let language = self.request.language;
-        if flags.assembler_string || (flags.assembler_text && language == Language::Assembler) {
-            return Err(Decline::Assembler(path()));
-        }
-        if flags.module && language == Language::Cxx {
-            return Err(Decline::Module(path()));
+        self.imports |= flags.imports;
+        let text = flags.assembler_text;
+        let text = text.filter(|_| language == Language::Assembler);
+        if let Some(line) = flags.assembler_string.or(text) {
+            return Err(Decline::Assembler(path(), line));
         }
         match flags.pragma {
-            Some(pragma) if pragma.starts_with("GCC") || self.request.family == Family::Clang => {
-                Err(Decline::Pragma(path(), pragma))
+            Some((line, pragma))
+                if pragma.starts_with("GCC") || self.request.family == Family::Clang =>
+            {
+                Err(Decline::Pragma(path(), line, pragma))
             }
             _ => Ok(()),
         }
+    }
+
+    /// Declines names of one inode that is included once: clang tells such files by their inode, of
+    /// which they have two in a worker's tree.
+    fn judge_links(&self) -> Result<(), Decline> {
+        let mut inodes: BTreeMap<(u64, u64), PlaceId> = BTreeMap::new();
+        for node in &self.visited {
+            let place = self.graph.nodes[node.0 as usize].found.place;
+            let What::File(file) = &self.graph.places.get(place).what else {
+                continue;
+            };
+            let Some(stamp) = file.known.map(|known| known.stamp) else {
+                continue;
+            };
+            let edges = self.table.edges.get(node.0 as usize);
+            let once = edges
+                .and_then(Option::as_ref)
+                .is_some_and(|edges| edges.flags.once);
+            if stamp.links == 1 || !(once || self.imports) {
+                continue;
+            }
+            let other = inodes.entry((stamp.device, stamp.inode)).or_insert(place);
+            if *other != place {
+                let path = |place| self.graph.places.get(place).path.to_string();
+                return Err(Decline::Linked(path(*other), path(place)));
+            }
+        }
+        Ok(())
     }
 
     fn make_edges(
@@ -446,12 +492,12 @@ impl Walk<'_, '_> {
         version: u32,
         bytes: Option<Vec<u8>>,
     ) -> Result<Edges, Decline> {
-        let (_, digested) = self.graph.digested(self.disk, found.place, bytes)?;
+        let (slot, digested) = self.graph.digested(self.disk, found.place, bytes)?;
         let mut enter = Vec::new();
         let mut mark = Vec::new();
         let beside = found.beside;
         for &(usage, form, number) in &digested.includes {
-            let name = self.graph.spelled[number as usize].clone();
+            let name = self.graph.contents.spelled(number).clone();
             self.resolve(
                 beside,
                 usage,
@@ -475,14 +521,10 @@ impl Walk<'_, '_> {
                 self.resolve(beside, usage, form, &name, None, &mut enter, &mut mark)?;
             }
         }
-        enter.sort_unstable();
-        enter.dedup();
-        mark.sort_unstable();
-        mark.dedup();
         Ok(Edges {
             version,
-            enter: enter.into(),
-            mark: mark.into(),
+            slot: Some(slot),
+            leads: Leads::new(enter, mark),
             flags: digested.flags,
         })
     }
@@ -547,6 +589,7 @@ impl Walk<'_, '_> {
     fn memory(&self, main: Found) -> Remember {
         Remember {
             main,
+            spelled: self.request.main.into(),
             configuration: self.key.clone(),
             forced: self.request.forced.to_vec(),
             defines: self.request.defines.to_vec(),
@@ -567,297 +610,14 @@ impl Walk<'_, '_> {
         graph.remembered_entries += scan.entries.len();
         graph.remembered_entries -= old.map_or(0, |(_, old)| old.entries.len());
     }
-
-    /// Follows computed includes, and macros that ask for files, until nothing new is reached.
-    fn compute(&mut self) -> Result<(), Decline> {
-        let mut taken = Taken::default();
-        loop {
-            let known = self.visited.len();
-            let flags = |node: &NodeId| match &self.table.edges[node.0 as usize] {
-                Some(edges) => edges.flags,
-                None => Flags::default(),
-            };
-            let needed = self.visited.iter().any(|node| {
-                let flags = flags(node);
-                flags.computed || flags.wrapper || flags.probes
-            });
-            let asks = |define: &Bytes| memchr::memmem::find(define, b"__has_").is_some();
-            if !needed && !self.request.defines.iter().any(asks) {
-                return Ok(());
-            }
-            let mut reach = self.reach()?;
-            let result = self.compute_in(&mut reach, &mut taken);
-            self.graph.reaches.push(reach);
-            result?;
-            self.drain()?;
-            if self.visited.len() == known {
-                return Ok(());
-            }
-        }
-    }
-
-    /// The definitions of all files that were reached: those of an earlier scan, brought up to date.
-    fn reach(&mut self) -> Result<Reach, Decline> {
-        let mut contents = BTreeMap::new();
-        for at in 0..self.visited.len() {
-            let file = self.graph.nodes[self.visited[at].0 as usize].found.place;
-            let (slot, digested) = self.graph.digested(self.disk, file, None)?;
-            contents.insert(slot, digested);
-        }
-        let nearest = (self.graph.reaches.iter().enumerate())
-            .filter(|(_, reach)| reach.defines == self.request.defines)
-            .map(|(at, reach)| (reach.distance(&contents), at))
-            .min()
-            .filter(|(distance, _)| *distance <= contents.len());
-        let mut reach = match nearest {
-            Some((_, at)) => self.graph.reaches.swap_remove(at),
-            None => {
-                let line = self.graph.intern(read_defines(self.request.defines));
-                Reach::new(self.request.defines, Arc::new(line))
-            }
-        };
-        while self.graph.reaches.len() >= REACHES_MAX {
-            let oldest = (self.graph.reaches.iter().enumerate()).min_by_key(|(_, r)| r.used);
-            if let Some((at, _)) = oldest {
-                self.graph.reaches.swap_remove(at);
-            }
-        }
-        reach.used = self.graph.scan;
-        reach.become_of(contents);
-        Ok(reach)
-    }
-
-    fn compute_in(&mut self, reach: &mut Reach, taken: &mut Taken) -> Result<(), Decline> {
-        for &(usage, form, number) in reach.line.clone().includes.iter() {
-            let name = self.graph.spelled[number as usize].clone();
-            self.take_target(self.cwd(), usage, form, &name)?;
-        }
-        let asking = reach.asking();
-        let wrapped = !asking.wrappers.is_empty() || !asking.puzzles.is_empty();
-        let mut directories: BTreeMap<PlaceId, NodeId> = BTreeMap::new();
-        for at in 0..self.visited.len() {
-            let node = self.visited[at];
-            let found = self.graph.nodes[node.0 as usize].found;
-            directories.entry(found.beside).or_insert(node);
-            let flags = match &self.table.edges[node.0 as usize] {
-                Some(edges) => edges.flags,
-                None => Flags::default(),
-            };
-            if !(flags.computed || flags.wrapper || wrapped) {
-                continue;
-            }
-            let (_, digested) = self.graph.digested(self.disk, found.place, None)?;
-            if wrapped || digested.puzzle.is_some() {
-                self.refuse_puzzles(node, &digested, &asking)?;
-            }
-            for computed in &digested.computed {
-                let known = |name| asking.wrappers.contains(name);
-                if (computed.through.is_empty() || known(&computed.through)) && !computed.roams {
-                    self.take_computed(node, computed, reach, taken)?;
-                }
-            }
-        }
-        // What macro bodies ask for is asked from wherever they are used.
-        let operands = asking.operands.iter().map(|operand| directives::Computed {
-            usage: Use::Probe,
-            operand: operand.clone(),
-            line: 0,
-            through: Vec::new(),
-            roams: true,
-        });
-        let mut roaming: Vec<directives::Computed> = operands.collect();
-        let mut probes: BTreeSet<(Use, u32)> = BTreeSet::new();
-        for digested in reach.all() {
-            roaming.extend(digested.computed.iter().filter(|c| c.roams).cloned());
-            let asked = digested.probes.iter().filter(|probe| wrapped || !probe.2);
-            probes.extend(asked.map(|&(usage, number, _)| (usage, number)));
-        }
-        for computed in &roaming {
-            for &node in directories.values() {
-                self.take_computed(node, computed, reach, taken)?;
-            }
-        }
-        for &directory in directories.keys() {
-            if !taken.directories.insert((directory, probes.len())) {
-                continue;
-            }
-            for &(usage, number) in &probes {
-                let name = self.graph.spelled[number as usize].clone();
-                self.take_target(directory, usage, Form::Quote, &name)?;
-            }
-        }
-        self.take_coarse(reach, taken)
-    }
-
-    /// Declines a file whose conditions ask for files in a way that can't be followed.
-    fn refuse_puzzles(
-        &self,
-        node: NodeId,
-        digested: &Digested,
-        asking: &Asking,
-    ) -> Result<(), Decline> {
-        let hash = |name: &Vec<u8>| directives::name_hash(name);
-        let uses = |words: &[u32], name: &Vec<u8>| words.binary_search(&hash(name)).is_ok();
-        let used = (asking
-            .puzzles
-            .iter()
-            .find(|name| uses(&digested.condition_words, name)))
-        .or_else(|| {
-            asking
-                .wrappers
-                .iter()
-                .find(|name| uses(&digested.bare_words, name))
-        })
-        .or(asking.pasted.as_ref());
-        let (line, operand) = match (&digested.puzzle, used) {
-            (Some((line, text)), _) => (*line, text),
-            (None, Some(name)) => (0, name),
-            (None, None) => return Ok(()),
-        };
-        Err(self.computed_decline(
-            node,
-            line,
-            operand,
-            "asks for files in a way that is not followed",
-        ))
-    }
-
-    fn computed_decline(&self, node: NodeId, line: u32, operand: &[u8], why: &str) -> Decline {
-        let file = self.graph.nodes[node.0 as usize].found.place;
-        Decline::Computed {
-            file: self.graph.places.get(file).path.to_string(),
-            line,
-            operand: String::from_utf8_lossy(operand).into_owned(),
-            why: why.to_owned(),
-        }
-    }
-
-    fn take_computed(
-        &mut self,
-        node: NodeId,
-        computed: &directives::Computed,
-        reach: &mut Reach,
-        taken: &mut Taken,
-    ) -> Result<(), Decline> {
-        let beside = self.graph.nodes[node.0 as usize].found.beside;
-        let names = match reach.names(&computed.operand, &self.graph.definers) {
-            Ok(names) => names,
-            // An error of the compiler will tell when the name is none that stands written out.
-            Err(Unknown::Budget) if matches!(computed.usage, Use::Include | Use::Next) => {
-                taken.coarse.insert(beside);
-                return Ok(());
-            }
-            Err(why) => {
-                let (line, why) = (computed.line, why.to_string());
-                return Err(self.computed_decline(node, line, &computed.operand, &why));
-            }
-        };
-        let key = (beside, computed.usage, computed.operand.clone());
-        let old = taken.operands.insert(key, names.clone());
-        if old.is_some_and(|old| Arc::ptr_eq(&old, &names)) {
-            return Ok(());
-        }
-        for (form, name) in names.iter() {
-            self.take_target(beside, computed.usage, *form, name)?;
-        }
-        Ok(())
-    }
-
-    /// For includes with too many possible names: all names that stand written out in macros. A name
-    /// that is none of these must be an error of the compiler and not another file, so whatever it
-    /// could find in the place of one that it should is made complete: of each file in reach, what
-    /// shadows it.
-    fn take_coarse(&mut self, reach: &Reach, taken: &mut Taken) -> Result<(), Decline> {
-        if taken.coarse.is_empty() {
-            return Ok(());
-        }
-        let mut written: BTreeSet<(Form, u32)> = BTreeSet::new();
-        for digested in reach.all() {
-            written.extend(digested.written.iter().copied());
-        }
-        let coarse: Vec<PlaceId> = taken.coarse.iter().copied().collect();
-        for &beside in &coarse {
-            for &(form, number) in &written {
-                if taken.written.insert((beside, form, number)) {
-                    let name = self.graph.spelled[number as usize].clone();
-                    self.take_target(beside, Use::Include, form, &name)?;
-                }
-            }
-        }
-        self.drain()?;
-        let lists = [&self.table.quote, &self.table.angle];
-        let search: Vec<PlaceId> = lists.into_iter().flatten().copied().collect();
-        let mut before: Vec<PlaceId> = coarse.clone();
-        let mut empty: BTreeMap<(PlaceId, Vec<u8>), bool> = BTreeMap::new();
-        for &directory in &search {
-            let shadows = before.clone();
-            before.push(directory);
-            let top = self.graph.places.get(directory).path.clone();
-            for at in taken.shadowed.get(&directory).copied().unwrap_or(0)..self.visited.len() {
-                let place = self.graph.nodes[self.visited[at].0 as usize].found.place;
-                let path = self.graph.places.get(place).path.as_bytes();
-                let Some(name) = (path.strip_prefix(top.as_bytes()))
-                    .and_then(|rest| rest.strip_prefix(b"/"))
-                    .map(<[u8]>::to_vec)
-                else {
-                    continue;
-                };
-                let first = name.split(|&b| b == b'/').next().unwrap_or_default();
-                for &shadow in &shadows {
-                    let key = (shadow, first.to_vec());
-                    let is_empty = match empty.get(&key) {
-                        Some(is_empty) => *is_empty,
-                        None => {
-                            let found = self.walk(shadow, first, &mut Vec::new())?.is_none();
-                            empty.insert(key, found);
-                            found
-                        }
-                    };
-                    if !is_empty {
-                        let mut passed = Vec::new();
-                        if let Some(found) = self.lookup(shadow, &name, &mut passed)? {
-                            self.mark_all(&passed)?;
-                            self.enter(found);
-                        }
-                    }
-                }
-            }
-            taken.shadowed.insert(directory, self.visited.len());
-        }
-        Ok(())
-    }
 }
 
-/// What one scan has taken in so far because of macros.
-#[derive(Default)]
-struct Taken {
-    operands: BTreeMap<(PlaceId, Use, Vec<u8>), Arc<BTreeSet<Target>>>,
-    /// Directories with includes that have too many possible names.
-    coarse: BTreeSet<PlaceId>,
-    written: BTreeSet<(PlaceId, Form, u32)>,
-    /// How many files were looked at for what shadows them, by directory of the search list.
-    shadowed: BTreeMap<PlaceId, usize>,
-    /// Directories beside which so many names were asked for.
-    directories: BTreeSet<(PlaceId, usize)>,
-}
-
-/// The command line's macros, as if a file defined them.
-fn read_defines(defines: &[Bytes]) -> directives::Directives {
-    let mut text = Vec::new();
-    for define in defines {
-        text.extend_from_slice(b"#define ");
-        match memchr::memchr(b'=', define) {
-            Some(equals) => {
-                text.extend_from_slice(&define[..equals]);
-                text.push(b' ');
-                text.extend_from_slice(&define[equals + 1..]);
-            }
-            None => {
-                text.extend_from_slice(define);
-                text.extend_from_slice(b" 1");
-            }
-        }
-        text.push(b'\n');
+/// A name without what is neither a letter nor a digit at its ends.
+fn alphanumeric(name: &[u8]) -> &[u8] {
+    let start = name.iter().position(u8::is_ascii_alphanumeric);
+    let end = name.iter().rposition(u8::is_ascii_alphanumeric);
+    match (start, end) {
+        (Some(start), Some(end)) => &name[start..=end],
+        _ => b"",
     }
-    directives::read(&text)
 }

@@ -1,203 +1,39 @@
-//! The news as lines of JSON, for programs: one object a line, `event` says which.
-//!
-//! Nodes are called by name, since their numbers change from scheduler to scheduler. The schema is
-//! in `ice-monitor(1)`; a test holds both together.
+//! What the monitor hears, as lines of JSON for programs: one object a line.
 
-use std::collections::BTreeMap;
-
-use serde_json::{Value, json};
-
-use crate::id::NodeId;
 use crate::monitor::model::Event;
-use crate::news::{Ending, News, NodePicture, Snapshot};
-
-/// Every word that `event` may be.
-pub const EVENTS: [&str; 10] = [
-    "found", "lost", "snapshot", "missed", "node", "left", "queued", "started", "ended", "local",
-];
-
-/// Every word that the `outcome` of an `ended` may be.
-pub const OUTCOMES: [&str; 8] = [
-    "done",
-    "own",
-    "unused",
-    "failed",
-    "dead",
-    "lost",
-    "withdrawn",
-    "denied",
-];
+use crate::news::json::Encoder;
+pub use crate::news::json::{EVENTS, OUTCOMES};
 
 /// Writes events; knows the names of nodes from those before.
 #[derive(Clone, Debug, Default)]
 pub struct JsonLines {
-    names: BTreeMap<NodeId, String>,
+    encoder: Encoder,
 }
 
 impl JsonLines {
     /// The lines of an event that was heard `time_ms` milliseconds after 1970; each ends with a newline.
     pub fn lines(&mut self, event: &Event, time_ms: u64) -> String {
+        let encoder = &mut self.encoder;
+        encoder.time_ms = time_ms;
         let mut lines = String::new();
-        let mut line = |mut value: Value| {
-            value["time"] = json!(time_ms as f64 / 1000.0);
-            lines.push_str(&value.to_string());
+        let mut line = |object: String| {
+            lines.push_str(&object);
             lines.push('\n');
         };
         match event {
-            Event::Found(scheduler) => line(json!({ "event": "found", "scheduler": scheduler })),
-            Event::Lost(why) => line(json!({ "event": "lost", "why": why })),
-            Event::Snapshot(snapshot) => line(self.snapshot(snapshot)),
+            Event::Found(scheduler) => line(encoder.found(scheduler)),
+            Event::Lost(why) => line(encoder.lost(why)),
+            Event::Snapshot(snapshot) => line(encoder.snapshot(snapshot)),
             Event::News { skipped, news } => {
                 if *skipped > 0 {
-                    line(json!({ "event": "missed", "news": skipped }));
+                    line(encoder.missed(*skipped));
                 }
                 for news in news {
-                    line(self.news(news));
+                    line(encoder.news(news));
                 }
             }
             Event::Tick => {}
         }
         lines
-    }
-
-    fn snapshot(&mut self, snapshot: &Snapshot) -> Value {
-        self.names.clear();
-        let nodes: Vec<Value> = snapshot.nodes.iter().map(|of| self.node(of)).collect();
-        let jobs: Vec<Value> = snapshot
-            .jobs
-            .iter()
-            .map(|job| {
-                json!({
-                    "job": job.job.0,
-                    "submitter": self.name(job.submitter),
-                    "worker": job.worker.map(|worker| self.name(worker)),
-                    "file": job.file.to_string(),
-                    "age_ms": job.age_ms,
-                })
-            })
-            .collect();
-        let totals = &snapshot.totals;
-        let local: BTreeMap<&str, u64> = totals
-            .local
-            .iter()
-            .map(|(reason, count)| (&reason[..], *count))
-            .collect();
-        json!({
-            "event": "snapshot",
-            "netname": snapshot.netname,
-            "version": snapshot.version,
-            "uptime_s": snapshot.uptime_s,
-            "nodes": nodes,
-            "jobs": jobs,
-            "jobs_omitted": snapshot.jobs_omitted,
-            "totals": {
-                "remote": totals.remote,
-                "own": totals.own,
-                "failed": totals.failed,
-                "remote_cpu_us": totals.remote_cpu_us,
-                "output_bytes": totals.output_bytes,
-                "local": local,
-            },
-        })
-    }
-
-    fn node(&mut self, of: &NodePicture) -> Value {
-        self.names.insert(of.node, of.name.clone());
-        json!({
-            "name": of.name,
-            "address": of.address,
-            "platform": of.platform,
-            "slots": of.slots,
-            "no_remote": of.no_remote,
-            "blocked": of.is_blocked,
-            "speed_percent": (of.speed_percent > 0).then_some(of.speed_percent),
-            "local_jobs": of.local_jobs,
-            "load": f64::from(of.load_milli) / 1000.0,
-            "memory_mib": of.memory_mib,
-            "jobs_done": of.jobs_done,
-        })
-    }
-
-    fn news(&mut self, news: &News) -> Value {
-        match news {
-            News::Node(picture) => {
-                let mut value = self.node(picture);
-                value["event"] = json!("node");
-                value
-            }
-            News::Left { node } => {
-                let name = self.names.remove(node);
-                json!({ "event": "left", "name": name })
-            }
-            News::Queued {
-                job,
-                submitter,
-                file,
-            } => json!({
-                "event": "queued",
-                "job": job.0,
-                "submitter": self.name(*submitter),
-                "file": file.to_string(),
-            }),
-            News::Started {
-                job,
-                submitter,
-                worker,
-                file,
-            } => json!({
-                "event": "started",
-                "job": job.0,
-                "submitter": self.name(*submitter),
-                "worker": self.name(*worker),
-                "file": file.to_string(),
-            }),
-            News::Ended { job, ending } => {
-                let mut value = outcome(ending);
-                value["event"] = json!("ended");
-                value["job"] = json!(job.0);
-                value
-            }
-            News::Local {
-                node,
-                reason,
-                jobs,
-                file,
-            } => json!({
-                "event": "local",
-                "submitter": self.name(*node),
-                "reason": reason,
-                "jobs": jobs,
-                "file": (!file.is_empty()).then(|| file.to_string()),
-            }),
-        }
-    }
-
-    fn name(&self, node: NodeId) -> Option<&str> {
-        self.names.get(&node).map(String::as_str)
-    }
-}
-
-fn outcome(ending: &Ending) -> Value {
-    match ending {
-        Ending::Done {
-            usage,
-            output_bytes,
-        } => json!({
-            "outcome": "done",
-            "cpu_us": usage.cpu_us,
-            "wall_us": usage.wall_us,
-            "setup_us": usage.setup_us,
-            "rss_kib": usage.rss_kib,
-            "output_bytes": output_bytes,
-        }),
-        Ending::Own => json!({ "outcome": "own" }),
-        Ending::Unused => json!({ "outcome": "unused" }),
-        Ending::Failed { failure, dead } => json!({
-            "outcome": if *dead { "dead" } else { "failed" },
-            "failure": format!("{failure:?}").to_lowercase(),
-        }),
-        Ending::Lost => json!({ "outcome": "lost" }),
-        Ending::Withdrawn => json!({ "outcome": "withdrawn" }),
-        Ending::Denied(why) => json!({ "outcome": "denied", "why": why }),
     }
 }

@@ -4,14 +4,19 @@
 //! [`server`] is the only part that knows sockets and clocks.
 
 pub mod admission;
+pub mod audience;
 pub mod chronicle;
 pub mod control;
 pub mod election;
 pub mod fairness;
 pub mod herald;
+pub mod http;
+pub mod icecream;
+pub mod icecream_port;
 pub mod lease;
 mod lending;
 pub mod memory;
+pub mod metrics;
 pub mod node;
 pub mod policy;
 pub mod queue;

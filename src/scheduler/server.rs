@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::pin::pin;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -16,16 +16,20 @@ use smol::Task;
 use smol::channel::{self, TrySendError};
 use smol::future::FutureExt;
 
+use crate::clock;
 use crate::connection::{Connection, ConnectionError, Receiver, Sender};
 use crate::discover::{Seal, Sockets};
 use crate::executor;
 use crate::id::{Term, Time};
 use crate::key::Credentials;
-use crate::message::{FromScheduler, NodeStatus, ToScheduler};
+use crate::message::{FromScheduler, NodeStatus, Status, ToScheduler};
 use crate::reactor::{Async, Timer};
+use crate::scheduler::audience::{self, Guest, Told};
 use crate::scheduler::control::{self, Command, Picture};
 use crate::scheduler::election::Role;
 use crate::scheduler::herald::{self, HeraldConfig, News, Wish};
+use crate::scheduler::http::{self, Desk, HttpConfig};
+use crate::scheduler::icecream_port;
 use crate::scheduler::memory;
 use crate::scheduler::policy::Algorithm;
 use crate::scheduler::speed::Speeds;
@@ -89,6 +93,10 @@ pub struct ServerConfig {
     pub control: Option<IpAddr>,
     /// Whether there are no other schedulers and nobody has to find this one.
     pub alone: bool,
+    /// Where the page is served; none for nowhere.
+    pub http: Option<HttpConfig>,
+    /// Whether monitors of icecream may look on, at `port`.
+    pub icecream_monitors: bool,
 }
 
 /// A scheduler that listens.
@@ -98,10 +106,11 @@ pub struct Server {
     listener: Async<TcpListener>,
     discovery: Option<Sockets>,
     control: Option<Async<TcpListener>>,
+    http: Option<Async<TcpListener>>,
     address: SocketAddr,
 }
 
-/// Runs a scheduler until `stop` is ready. Errors: the port can't be had.
+/// Runs a scheduler until `stop` is ready. Errors: a port can't be had, and which.
 pub async fn serve(config: ServerConfig, stop: impl Future<Output = ()>) -> io::Result<()> {
     Server::bind(config)?.run(stop).await;
     Ok(())
@@ -110,7 +119,14 @@ pub async fn serve(config: ServerConfig, stop: impl Future<Output = ()>) -> io::
 impl Server {
     /// Takes the ports. Without the UDP port the scheduler works, and is not found by itself.
     pub fn bind(config: ServerConfig) -> io::Result<Self> {
-        let listener = Async::<TcpListener>::bind((config.bind, config.port))?;
+        let listen = |at: SocketAddr| {
+            let listener = Async::<TcpListener>::bind(at);
+            listener
+                .map_err(|error| io::Error::new(error.kind(), format!("listen at {at}: {error}")))
+        };
+        let listener = listen((config.bind, config.port).into())?;
+        let http = config.http.as_ref();
+        let http = http.map(|http| listen(http.address)).transpose()?;
         let address = listener.get_ref().local_addr()?;
         let discovery = match config.alone {
             true => None,
@@ -135,8 +151,14 @@ impl Server {
             listener,
             discovery,
             control,
+            http,
             address,
         })
+    }
+
+    /// Where the page is served, if it is.
+    pub fn http_address(&self) -> Option<SocketAddr> {
+        self.http.as_ref()?.get_ref().local_addr().ok()
     }
 
     /// Who may connect.
@@ -161,6 +183,7 @@ impl Server {
             listener,
             discovery,
             control,
+            http,
             address,
         } = self;
         log::info!("scheduler of {:?} listens on {address}", config.netname);
@@ -188,12 +211,32 @@ impl Server {
             let requests = requests.clone();
             executor::spawn(text_port::serve(listener, requests))
         });
+        let (wanted, wants) = channel::bounded(WISHES_MAX);
+        let (guests, coming) = audience::door();
+        let page = http.map(|listener| {
+            let desk = Desk {
+                names: config
+                    .http
+                    .clone()
+                    .map(|http| http.names)
+                    .unwrap_or_default(),
+                guests: guests.clone(),
+                requests: wanted.clone(),
+            };
+            executor::spawn(http::serve(listener, desk))
+        });
+        let has_audience = page.is_some() || config.icecream_monitors;
+        let guests = config.icecream_monitors.then_some(guests);
         let credentials = config.credentials.clone();
-        let door = executor::spawn(admit(listener, credentials, inputs.clone()));
-        Dispatcher::new(config, inputs, wishes)
-            .run(received, told, asked, stop)
-            .await;
-        drop((door, herald, text_port, requests));
+        let door = executor::spawn(admit(listener, credentials, inputs.clone(), guests));
+        let mut dispatcher = Dispatcher::new(config, inputs, wishes);
+        let audience = has_audience.then(|| {
+            let (telling, heard) = channel::bounded(WISHES_MAX);
+            dispatcher.audience = Some(telling);
+            executor::spawn(audience::run(heard, wanted.clone(), coming))
+        });
+        dispatcher.run(received, told, asked, wants, stop).await;
+        drop((door, herald, text_port, requests, audience, page, wanted));
     }
 }
 
@@ -217,6 +260,7 @@ async fn admit(
     listener: Async<TcpListener>,
     credentials: Credentials,
     inputs: channel::Sender<Input>,
+    guests: Option<channel::Sender<Guest>>,
 ) {
     let mut greetings: BTreeMap<u64, Task<()>> = BTreeMap::new();
     let mut next = 0;
@@ -229,7 +273,8 @@ async fn admit(
                 if greetings.len() >= GREETINGS_MAX {
                     greetings.pop_first();
                 }
-                let greeting = greet(stream, from, credentials.clone(), inputs.clone());
+                let (inputs, guests) = (inputs.clone(), guests.clone());
+                let greeting = greet(stream, from, credentials.clone(), inputs, guests);
                 greetings.insert(next, executor::spawn(greeting));
                 next += 1;
             }
@@ -248,7 +293,31 @@ async fn greet(
     from: SocketAddr,
     credentials: Credentials,
     inputs: channel::Sender<Input>,
+    guests: Option<channel::Sender<Guest>>,
 ) {
+    if let Some(guests) = guests {
+        let late = async {
+            Timer::after(GREETING_TIMEOUT).await;
+            Err(io::ErrorKind::TimedOut.into())
+        };
+        match icecream_port::is_icecream(&stream).or(late).await {
+            Ok(false) => {}
+            Ok(true) => {
+                // It lasts, so it is no greeting any more.
+                executor::spawn(async move {
+                    if let Err(error) = icecream_port::serve(stream, from, &guests).await {
+                        log::info!("{from}, which speaks icecream's protocol, is let go: {error}");
+                    }
+                })
+                .detach();
+                return;
+            }
+            Err(error) => {
+                log::debug!("{from} is no peer: {error}");
+                return;
+            }
+        }
+    }
     let arrival = async {
         let here = stream.get_ref().local_addr()?.ip().to_canonical();
         let connection = Connection::accept(stream, &credentials, GREETING_TIMEOUT).await?;
@@ -304,6 +373,10 @@ struct Dispatcher {
     peers_so_far: u64,
     inputs: channel::Sender<Input>,
     wishes: channel::Sender<Wish>,
+    /// Those who look on without a key, if anybody may.
+    audience: Option<channel::Sender<Told>>,
+    /// As which peer they watch.
+    lookout: Option<PeerId>,
 }
 
 struct Peer {
@@ -313,6 +386,8 @@ struct Peer {
     outbox: channel::Sender<FromScheduler>,
     /// Messages of news that were left out since the last that was not, and the news in them.
     left_out: (u32, u64),
+    /// By how many milliseconds its clock is ahead of ours, as its last report came.
+    skew_ms: Option<i64>,
     writer: Task<()>,
     /// Reads as long as it is held.
     _reader: Task<()>,
@@ -340,6 +415,8 @@ impl Dispatcher {
             peers_so_far: 0,
             inputs,
             wishes,
+            audience: None,
+            lookout: None,
         }
     }
 
@@ -348,6 +425,7 @@ impl Dispatcher {
         inputs: channel::Receiver<Input>,
         news: channel::Receiver<News>,
         requests: channel::Receiver<Request>,
+        wants: channel::Receiver<audience::Request>,
         stop: impl Future<Output = ()>,
     ) {
         enum Next {
@@ -355,6 +433,7 @@ impl Dispatcher {
             Input(Input),
             News(News),
             Request(Request),
+            Want(audience::Request),
             Tick,
         }
         let mut stop = pin!(stop);
@@ -381,6 +460,12 @@ impl Dispatcher {
                     Err(_) => Next::Stop,
                 }
             };
+            let want = async {
+                match wants.recv().await {
+                    Ok(want) => Next::Want(want),
+                    Err(_) => Next::Stop,
+                }
+            };
             let input = async {
                 match inputs.recv().await {
                     Ok(input) => Next::Input(input),
@@ -394,12 +479,14 @@ impl Dispatcher {
                 };
                 Next::Tick
             };
-            match stopped.or(news).or(input).or(request).or(tick).await {
+            let asked = request.or(want);
+            match stopped.or(news).or(input).or(asked).or(tick).await {
                 Next::Stop => break,
                 Next::News(News::Role(role)) => self.become_role(role),
                 Next::News(News::Standbys(standbys)) => self.take_standbys(standbys),
                 Next::Input(input) => self.input(input),
                 Next::Request(request) => self.answer(request),
+                Next::Want(want) => self.show(want),
                 Next::Tick => self.event(Event::Tick),
             }
             if self.remember_at <= Instant::now() {
@@ -464,6 +551,7 @@ impl Dispatcher {
                 self.core = Some(core);
                 self.event(Event::Blocked(self.blocks.clone()));
             }
+            self.tell_audience(Told::Role(role));
         }
         for arrival in std::mem::take(&mut self.undecided) {
             match role {
@@ -472,6 +560,47 @@ impl Dispatcher {
                 Role::Master(_) | Role::Undecided => self.arrived(arrival),
             }
         }
+    }
+
+    fn tell_audience(&self, told: Told) {
+        if let Some(audience) = &self.audience {
+            // What is so old that it is pushed out is of no use to anybody.
+            let _ = audience.force_send(told);
+        }
+    }
+
+    /// Does what the audience wants.
+    fn show(&mut self, want: audience::Request) {
+        match want {
+            // Whoever asked may be gone.
+            audience::Request::Role(reply) => drop(reply.try_send(self.role)),
+            audience::Request::Watch => {
+                let known = self.lookout.filter(|id| self.peers.contains_key(id));
+                if let Some(id) = known.or_else(|| self.admit_audience()) {
+                    self.event(Event::Message(id, ToScheduler::Watch));
+                }
+            }
+        }
+    }
+
+    /// The audience is a peer like any other, in each term a new one.
+    fn admit_audience(&mut self) -> Option<PeerId> {
+        self.core.as_ref()?;
+        self.peers_so_far += 1;
+        let id = PeerId(self.peers_so_far);
+        let (outbox, outgoing) = channel::bounded(OUTBOX_MAX);
+        let peer = Peer {
+            from: (Ipv4Addr::LOCALHOST, 0).into(),
+            node: None,
+            outbox,
+            left_out: (0, 0),
+            writer: executor::spawn(async {}),
+            _reader: executor::spawn(async {}),
+        };
+        self.peers.insert(id, peer);
+        self.lookout = Some(id);
+        self.tell_audience(Told::Line(outgoing));
+        Some(id)
     }
 
     fn answer(&mut self, request: Request) {
@@ -565,7 +694,10 @@ impl Dispatcher {
                                 false => Command::Unblock(hosts),
                             });
                         }
-                        message => self.event(Event::Message(peer, message)),
+                        message => {
+                            self.compare_clocks(peer, &message);
+                            self.event(Event::Message(peer, message));
+                        }
                     }
                 }
             }
@@ -573,6 +705,27 @@ impl Dispatcher {
                 self.part(peer, &why);
                 self.event(Event::Left(peer));
             }
+        }
+    }
+
+    /// Notes how far a node's clock is from ours. The core knows neither: nothing is decided by them.
+    fn compare_clocks(&mut self, peer: PeerId, message: &ToScheduler) {
+        if let ToScheduler::State(state) = message
+            && state.clock_ms > 0
+            && let Some(peer) = self.peers.get_mut(&peer)
+        {
+            let ahead = i128::from(state.clock_ms) - i128::from(clock::now_ms());
+            peer.skew_ms = i64::try_from(ahead).ok();
+        }
+    }
+
+    /// Adds what only the shell knows.
+    fn add_clocks(&self, status: &mut Status) {
+        status.clock_ms = clock::now_ms();
+        let named = |peer: &Peer| Some((peer.node.clone()?, peer.skew_ms?));
+        let skews: BTreeMap<String, i64> = self.peers.values().filter_map(named).collect();
+        for node in &mut status.nodes {
+            node.skew_ms = skews.get(&node.name).copied();
         }
     }
 
@@ -624,6 +777,7 @@ impl Dispatcher {
             node: None,
             outbox,
             left_out: (0, 0),
+            skew_ms: None,
             writer: executor::spawn(write(id, sender, outgoing, self.inputs.clone())),
             _reader: executor::spawn(read(id, receiver, patience, self.inputs.clone())),
         };
@@ -660,6 +814,9 @@ impl Dispatcher {
     }
 
     fn send(&mut self, id: PeerId, mut message: FromScheduler) -> Result<(), &'static str> {
+        if let FromScheduler::Status(status) = &mut message {
+            self.add_clocks(status);
+        }
         let Some(peer) = self.peers.get_mut(&id) else {
             // It was dropped by an action before this one.
             return Ok(());

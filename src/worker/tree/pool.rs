@@ -13,6 +13,7 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
+use nix::dir::Dir;
 use nix::fcntl::{AtFlags, OFlag, openat};
 use nix::sys::stat::{Mode, fchmod, fstat, futimens};
 use nix::sys::time::TimeSpec;
@@ -355,10 +356,42 @@ impl Trees {
                 .and_then(|parent| self.trash.take(parent.as_fd(), path.file_name()))
                 .map_err(scan::io("remove", path))?;
         }
+        self.sweep(id, tree)?;
         for item in scan.damaged {
             self.removed(id, item);
         }
         self.empty_trash();
+        Ok(())
+    }
+
+    /// Removes what is in `/tmp` and is not the tree's. A job that has files there has the tree's own
+    /// `/tmp` for its temporary files, and one that was killed leaves them; they are no result.
+    fn sweep(&mut self, id: TreeId, tree: BorrowedFd<'_>) -> Result<(), TreeError> {
+        let path = AbsPath::parse("/tmp").expect("it is plain");
+        let failed = |error| scan::io("sweep", &path)(error);
+        // Every tree has it, unless the ground is less than a toolchain's, as in tests.
+        let Ok(place) = open_directory(tree, &path, OFlag::O_RDONLY) else {
+            return Ok(());
+        };
+        let mut entries = Dir::from_fd(place).map_err(failed)?;
+        let mut left = Vec::new();
+        for entry in entries.iter() {
+            let name = entry.map_err(failed)?.file_name().to_bytes().to_vec();
+            if matches!(&name[..], b"." | b"..") {
+                continue;
+            }
+            let child = path.join(&name).map_err(|_| TreeError::TooMuch)?;
+            if self.holdings.item_at(id, &child).is_none() {
+                left.push(name);
+            }
+        }
+        if left.is_empty() {
+            return Ok(());
+        }
+        let directory = open_directory(tree, &path, OFlag::O_PATH).map_err(failed)?;
+        for name in left {
+            self.trash.take(directory.as_fd(), &name).map_err(failed)?;
+        }
         Ok(())
     }
 

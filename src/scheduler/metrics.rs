@@ -1,0 +1,783 @@
+//! The cluster in numbers, as Prometheus reads them: its text format 0.0.4.
+//!
+//! Made of the same news that watchers hear, so that a metric and the monitor never tell two stories. Counters
+//! go on across elections, and begin anew with the process. The number of series has a bound, whatever the
+//! cluster is called and does: nodes by [`NODE_SERIES_MAX`], reasons by [`REASONS_MAX`], and no label holds a
+//! file. Times are in seconds and sizes in bytes, as Prometheus wants it. The names are told in
+//! `docs/monitoring.md`; a test holds both together.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::time::Duration;
+
+use crate::id::{NodeId, Time};
+use crate::news::{Ending, JobNumber, News, NodePicture, OTHER_REASONS, REASONS_MAX, Snapshot};
+use crate::scheduler::election::Role;
+
+/// Nodes with series of their own, at most; those with the lowest numbers have them, and the others are
+/// counted in `ice_nodes_omitted`.
+pub const NODE_SERIES_MAX: usize = 256;
+/// What Prometheus is told that it gets.
+pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// How jobs end, as the label `outcome` says it.
+pub const OUTCOMES: [&str; 8] = [
+    "done",
+    "own",
+    "unused",
+    "failed",
+    "dead",
+    "lost",
+    "withdrawn",
+    "denied",
+];
+
+/// Upper bounds of the histograms' buckets, in milliseconds: a small C file to a large C++ one.
+const BUCKETS_MS: [u64; 13] = [
+    10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10_000, 30_000, 60_000, 300_000,
+];
+
+/// What the shell knows at the moment of a question.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment {
+    /// Since the process started.
+    pub uptime: Duration,
+    /// Who reads the stream of events.
+    pub event_readers: usize,
+    /// Monitors of icecream that are connected.
+    pub icecream_monitors: usize,
+}
+
+/// What has been counted so far.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    role: Role,
+    terms: u64,
+    nodes: BTreeMap<NodeId, NodePicture>,
+    jobs: BTreeMap<JobNumber, Job>,
+    outcomes: [u64; OUTCOMES.len()],
+    local: BTreeMap<String, u64>,
+    waited: Histogram,
+    compiled: Histogram,
+    set_up: Histogram,
+    cpu_us: u64,
+    output_bytes: u64,
+    missed: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Job {
+    submitter: NodeId,
+    worker: Option<NodeId>,
+    since: Time,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self {
+            role: Role::Undecided,
+            terms: 0,
+            nodes: BTreeMap::new(),
+            jobs: BTreeMap::new(),
+            outcomes: [0; OUTCOMES.len()],
+            local: BTreeMap::new(),
+            waited: Histogram::default(),
+            compiled: Histogram::default(),
+            set_up: Histogram::default(),
+            cpu_us: 0,
+            output_bytes: 0,
+            missed: 0,
+        }
+    }
+}
+
+impl Metrics {
+    /// This scheduler is something else now; what it knew of nodes and jobs is of the term before.
+    pub fn on_role(&mut self, role: Role) {
+        if matches!(role, Role::Master(_)) && role != self.role {
+            self.terms += 1;
+        }
+        self.role = role;
+        self.nodes.clear();
+        self.jobs.clear();
+    }
+
+    /// The cluster at this moment.
+    pub fn on_snapshot(&mut self, snapshot: &Snapshot, now: Time) {
+        self.nodes = snapshot
+            .nodes
+            .iter()
+            .map(|node| (node.node, node.clone()))
+            .collect();
+        let jobs = snapshot.jobs.iter().map(|job| {
+            let age = Duration::from_millis(job.age_ms).as_micros() as u64;
+            let since = Time(now.0.saturating_sub(age));
+            let known = Job {
+                submitter: job.submitter,
+                worker: job.worker,
+                since,
+            };
+            (job.job, known)
+        });
+        self.jobs = jobs.collect();
+    }
+
+    /// So many news were not heard.
+    pub fn on_missed(&mut self, news: u64) {
+        self.missed = self.missed.saturating_add(news);
+    }
+
+    /// Something happened.
+    pub fn on_news(&mut self, news: &News, now: Time) {
+        match news {
+            News::Node(picture) => {
+                self.nodes.insert(picture.node, picture.clone());
+            }
+            News::Left { node } => {
+                self.nodes.remove(node);
+            }
+            News::Queued { job, submitter, .. } => {
+                let waiting = Job {
+                    submitter: *submitter,
+                    worker: None,
+                    since: now,
+                };
+                self.jobs.insert(*job, waiting);
+            }
+            News::Started {
+                job,
+                submitter,
+                worker,
+                ..
+            } => {
+                let since = self.jobs.get(job).map_or(now, |waiting| waiting.since);
+                self.waited.observe(now.since(since));
+                let running = Job {
+                    submitter: *submitter,
+                    worker: Some(*worker),
+                    since: now,
+                };
+                self.jobs.insert(*job, running);
+            }
+            News::Ended { job, ending } => {
+                self.jobs.remove(job);
+                self.end(ending);
+            }
+            News::Local { reason, jobs, .. } => {
+                let is_new = !self.local.contains_key(reason);
+                let reason = match is_new && self.local.len() >= REASONS_MAX {
+                    true => OTHER_REASONS,
+                    false => reason,
+                };
+                let count = self.local.entry(reason.to_owned()).or_default();
+                *count = count.saturating_add(u64::from(*jobs));
+            }
+        }
+    }
+
+    fn end(&mut self, ending: &Ending) {
+        let outcome = match ending {
+            Ending::Done {
+                usage,
+                output_bytes,
+            } => {
+                self.compiled.observe(Duration::from_micros(usage.wall_us));
+                self.set_up.observe(Duration::from_micros(usage.setup_us));
+                self.cpu_us = self.cpu_us.saturating_add(usage.cpu_us);
+                self.output_bytes = self.output_bytes.saturating_add(*output_bytes);
+                0
+            }
+            Ending::Own => 1,
+            Ending::Unused => 2,
+            Ending::Failed { dead: false, .. } => 3,
+            Ending::Failed { dead: true, .. } => 4,
+            Ending::Lost => 5,
+            Ending::Withdrawn => 6,
+            Ending::Denied(_) => 7,
+        };
+        self.outcomes[outcome] += 1;
+    }
+
+    /// All of it as text.
+    pub fn render(&self, moment: Moment) -> String {
+        let mut page = Page(String::new());
+        self.render_scheduler(&mut page, moment);
+        self.render_jobs(&mut page);
+        self.render_nodes(&mut page);
+        page.0
+    }
+
+    fn render_scheduler(&self, page: &mut Page, moment: Moment) {
+        page.family("ice_build_info", "gauge", "The program; always 1.");
+        let version = env!("CARGO_PKG_VERSION");
+        page.sample("ice_build_info", &[("version", version)], 1.0);
+        page.family(
+            "ice_scheduler_uptime_seconds",
+            "gauge",
+            "Since the process started.",
+        );
+        page.sample(
+            "ice_scheduler_uptime_seconds",
+            &[],
+            moment.uptime.as_secs_f64(),
+        );
+        page.family(
+            "ice_scheduler_role",
+            "gauge",
+            "1 for what this scheduler is.",
+        );
+        let is = match self.role {
+            Role::Undecided => "undecided",
+            Role::Master(_) => "master",
+            Role::Standby(_) => "standby",
+        };
+        for role in ["master", "standby", "undecided"] {
+            let value = f64::from(u8::from(role == is));
+            page.sample("ice_scheduler_role", &[("role", role)], value);
+        }
+        page.family(
+            "ice_scheduler_term",
+            "gauge",
+            "Elections before the term of this master; 0 when it is none.",
+        );
+        let term = match self.role {
+            Role::Master(term) => term.round(),
+            Role::Undecided | Role::Standby(_) => 0,
+        };
+        page.sample("ice_scheduler_term", &[], term as f64);
+        for (name, help, value) in [
+            (
+                "ice_scheduler_terms_total",
+                "Terms in which this scheduler became the master.",
+                self.terms,
+            ),
+            (
+                "ice_scheduler_news_missed_total",
+                "News that these metrics have not counted, since the process was too busy.",
+                self.missed,
+            ),
+        ] {
+            page.family(name, "counter", help);
+            page.sample(name, &[], value as f64);
+        }
+        page.family("ice_watchers", "gauge", "Who looks on, by how.");
+        for (by, count) in [
+            ("events", moment.event_readers),
+            ("icecream", moment.icecream_monitors),
+        ] {
+            page.sample("ice_watchers", &[("by", by)], count as f64);
+        }
+    }
+
+    fn render_jobs(&self, page: &mut Page) {
+        let running = self.jobs.values().filter(|job| job.worker.is_some());
+        let running = running.count();
+        let mut own: BTreeMap<NodeId, u32> = BTreeMap::new();
+        for job in self.jobs.values() {
+            if job.worker == Some(job.submitter) {
+                *own.entry(job.submitter).or_default() += 1;
+            }
+        }
+        // Local jobs under a lease are among those that a node reports.
+        let local = self.nodes.values().map(|of| {
+            let own = own.get(&of.node).copied().unwrap_or(0);
+            u64::from(of.local_jobs.saturating_sub(own))
+        });
+        let local: u64 = local.sum();
+        page.family(
+            "ice_jobs",
+            "gauge",
+            "Jobs that wait for a slot, run in one that was lent, or run locally without having asked.",
+        );
+        for (state, count) in [
+            ("waiting", (self.jobs.len() - running) as u64),
+            ("running", running as u64),
+            ("local", local),
+        ] {
+            page.sample("ice_jobs", &[("state", state)], count as f64);
+        }
+        page.family(
+            "ice_jobs_total",
+            "counter",
+            "Jobs that asked for a slot, by how they ended.",
+        );
+        for (outcome, count) in OUTCOMES.iter().zip(self.outcomes) {
+            page.sample("ice_jobs_total", &[("outcome", outcome)], count as f64);
+        }
+        page.family(
+            "ice_local_jobs_total",
+            "counter",
+            "Jobs that ran on their own machine without asking, by reason.",
+        );
+        for (reason, count) in &self.local {
+            page.sample("ice_local_jobs_total", &[("reason", reason)], *count as f64);
+        }
+        page.histogram(
+            "ice_job_wait_seconds",
+            "From the request of a slot to the slot; nothing when it was granted at once.",
+            &self.waited,
+        );
+        page.histogram(
+            "ice_job_compile_seconds",
+            "From the start of the compiler to its end, on a worker.",
+            &self.compiled,
+        );
+        page.histogram(
+            "ice_job_setup_seconds",
+            "What a worker spent on the job's files and sandbox.",
+            &self.set_up,
+        );
+        page.family(
+            "ice_job_cpu_seconds_total",
+            "counter",
+            "Processor time of compilers on workers.",
+        );
+        page.sample("ice_job_cpu_seconds_total", &[], self.cpu_us as f64 / 1e6);
+        page.family(
+            "ice_job_output_bytes_total",
+            "counter",
+            "Output of jobs that came from workers.",
+        );
+        page.sample("ice_job_output_bytes_total", &[], self.output_bytes as f64);
+    }
+
+    fn render_nodes(&self, page: &mut Page) {
+        let is_open = |of: &&NodePicture| of.no_remote.is_none() && !of.is_blocked;
+        let count = |matches: &dyn Fn(&NodePicture) -> bool| {
+            self.nodes.values().filter(|of| matches(of)).count() as f64
+        };
+        page.family(
+            "ice_nodes",
+            "gauge",
+            "Nodes: that compile for others, that somebody has blocked, that only submit.",
+        );
+        for (state, number) in [
+            ("open", count(&|of| is_open(&of))),
+            (
+                "blocked",
+                count(&|of| of.is_blocked && of.no_remote.is_none()),
+            ),
+            ("no-remote", count(&|of| of.no_remote.is_some())),
+        ] {
+            page.sample("ice_nodes", &[("state", state)], number);
+        }
+        page.family("ice_slots", "gauge", "Slots of nodes that are open.");
+        let slots = self.nodes.values().filter(is_open);
+        let slots: u64 = slots.map(|of| u64::from(of.slots)).sum();
+        page.sample("ice_slots", &[], slots as f64);
+        page.family(
+            "ice_nodes_omitted",
+            "gauge",
+            "Nodes that have no series of their own.",
+        );
+        let omitted = self.nodes.len().saturating_sub(NODE_SERIES_MAX);
+        page.sample("ice_nodes_omitted", &[], omitted as f64);
+
+        let mut lent: BTreeMap<NodeId, u32> = BTreeMap::new();
+        for worker in self.jobs.values().filter_map(|job| job.worker) {
+            *lent.entry(worker).or_default() += 1;
+        }
+        type Value<'a> = &'a dyn Fn(&NodePicture) -> Option<f64>;
+        let families: [(&str, &str, &str, Value<'_>); 8] = [
+            ("ice_node_slots", "gauge", "Slots.", &|of| {
+                Some(f64::from(of.slots))
+            }),
+            (
+                "ice_node_open",
+                "gauge",
+                "Whether it gets jobs of others.",
+                &|of| Some(f64::from(u8::from(is_open(&of)))),
+            ),
+            ("ice_node_jobs", "gauge", "Slots that are lent.", &|of| {
+                Some(f64::from(lent.get(&of.node).copied().unwrap_or(0)))
+            }),
+            (
+                "ice_node_local_jobs",
+                "gauge",
+                "Local jobs that hold a slot, under a lease or not.",
+                &|of| Some(f64::from(of.local_jobs)),
+            ),
+            (
+                "ice_node_jobs_done_total",
+                "counter",
+                "Jobs that it compiled for others since it came.",
+                &|of| Some(of.jobs_done as f64),
+            ),
+            (
+                "ice_node_load1",
+                "gauge",
+                "One-minute load average.",
+                &|of| Some(f64::from(of.load_milli) / 1000.0),
+            ),
+            (
+                "ice_node_memory_available_bytes",
+                "gauge",
+                "Memory that is available.",
+                &|of| Some(of.memory_mib as f64 * 1_048_576.0),
+            ),
+            (
+                "ice_node_speed_ratio",
+                "gauge",
+                "Learned speed, relative to the mean of all; absent while it is unknown.",
+                &|of| (of.speed_percent > 0).then(|| f64::from(of.speed_percent) / 100.0),
+            ),
+        ];
+        for (name, kind, help, value) in families {
+            page.family(name, kind, help);
+            for of in self.nodes.values().take(NODE_SERIES_MAX) {
+                if let Some(value) = value(of) {
+                    page.sample(name, &[("node", &of.name)], value);
+                }
+            }
+        }
+    }
+}
+
+/// How often something took how long.
+#[derive(Clone, Copy, Debug, Default)]
+struct Histogram {
+    /// By bucket, those beyond the last bound at the end.
+    counts: [u64; BUCKETS_MS.len() + 1],
+    sum: Duration,
+}
+
+impl Histogram {
+    fn observe(&mut self, took: Duration) {
+        let bucket = BUCKETS_MS.partition_point(|&bound| Duration::from_millis(bound) < took);
+        self.counts[bucket] += 1;
+        self.sum = self.sum.saturating_add(took);
+    }
+}
+
+/// The text format.
+struct Page(String);
+
+impl Page {
+    fn family(&mut self, name: &str, kind: &str, help: &str) {
+        self.line(format_args!("# HELP {name} {help}\n# TYPE {name} {kind}"));
+    }
+
+    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: f64) {
+        let labels: Vec<String> = labels
+            .iter()
+            .map(|(label, text)| format!("{label}=\"{}\"", escaped(text)))
+            .collect();
+        match labels.is_empty() {
+            true => self.line(format_args!("{name} {value}")),
+            false => self.line(format_args!("{name}{{{}}} {value}", labels.join(","))),
+        }
+    }
+
+    fn histogram(&mut self, name: &str, help: &str, of: &Histogram) {
+        self.family(name, "histogram", help);
+        let mut so_far = 0;
+        let bucket = format!("{name}_bucket");
+        for (count, bound_ms) in of.counts.iter().zip(BUCKETS_MS) {
+            so_far += count;
+            let bound = (bound_ms as f64 / 1000.0).to_string();
+            self.sample(&bucket, &[("le", &bound)], so_far as f64);
+        }
+        so_far += of.counts[BUCKETS_MS.len()];
+        self.sample(&bucket, &[("le", "+Inf")], so_far as f64);
+        self.sample(&format!("{name}_sum"), &[], of.sum.as_secs_f64());
+        self.sample(&format!("{name}_count"), &[], so_far as f64);
+    }
+
+    fn line(&mut self, of: std::fmt::Arguments<'_>) {
+        // Writing to a string can't fail.
+        let _ = writeln!(self.0, "{of}");
+    }
+}
+
+/// A label's text: names come from other machines, and one with a quote must not make up a series.
+fn escaped(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\\' => safe.push_str("\\\\"),
+            '"' => safe.push_str("\\\""),
+            '\n' => safe.push_str("\\n"),
+            c => safe.push(c),
+        }
+    }
+    safe
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::Term;
+    use crate::message::{Failure, Usage};
+
+    const MOMENT: Moment = Moment {
+        uptime: Duration::from_millis(1500),
+        event_readers: 2,
+        icecream_monitors: 1,
+    };
+
+    fn picture(number: u32, name: &str) -> NodePicture {
+        NodePicture {
+            node: NodeId(number),
+            name: name.into(),
+            address: "10.0.0.1:10245".into(),
+            platform: "x86_64".into(),
+            slots: 4,
+            no_remote: None,
+            is_blocked: false,
+            speed_percent: 150,
+            local_jobs: 1,
+            load_milli: 250,
+            memory_mib: 2,
+            jobs_done: 7,
+        }
+    }
+
+    fn started(job: u64) -> News {
+        News::Started {
+            job: JobNumber(job),
+            submitter: NodeId(1),
+            worker: NodeId(2),
+            file: "a.c".into(),
+        }
+    }
+
+    fn ended(job: u64, ending: Ending) -> News {
+        let job = JobNumber(job);
+        News::Ended { job, ending }
+    }
+
+    fn done(wall_ms: u64) -> Ending {
+        Ending::Done {
+            usage: Usage {
+                cpu_us: 1_250_000,
+                wall_us: wall_ms * 1000,
+                ..Usage::default()
+            },
+            output_bytes: 1000,
+        }
+    }
+
+    /// Samples by name and labels; panics where the text is not as the format's description says.
+    fn parse(text: &str) -> BTreeMap<String, f64> {
+        let name_end = |text: &str| {
+            let is_part = |(at, c): (usize, char)| {
+                c.is_ascii_alphabetic() || c == '_' || c == ':' || at > 0 && c.is_ascii_digit()
+            };
+            text.char_indices()
+                .find(|&part| !is_part(part))
+                .map_or(text.len(), |(at, _)| at)
+        };
+        assert!(text.ends_with('\n'));
+        let mut kinds: BTreeMap<&str, &str> = BTreeMap::new();
+        let mut helped: Vec<&str> = Vec::new();
+        let mut family = "";
+        let mut samples = BTreeMap::new();
+        for line in text.lines() {
+            if let Some(comment) = line.strip_prefix("# ") {
+                let mut words = comment.splitn(3, ' ');
+                let [word, name, rest] = [(); 3].map(|()| words.next().expect(line));
+                assert_eq!(name_end(name), name.len(), "{line}");
+                match word {
+                    "HELP" => {
+                        assert!(!helped.contains(&name), "twice: {line}");
+                        assert!(!rest.contains('\\') && !rest.is_empty(), "{line}");
+                        helped.push(name);
+                    }
+                    "TYPE" => {
+                        assert!(["gauge", "counter", "histogram"].contains(&rest), "{line}");
+                        assert_eq!(helped.last(), Some(&name), "{line}");
+                        assert_eq!(kinds.insert(name, rest), None, "twice: {line}");
+                        // As promtool's linter wants it.
+                        assert_eq!(rest == "counter", name.ends_with("_total"), "{line}");
+                        family = name;
+                    }
+                    _ => panic!("{line}"),
+                }
+                continue;
+            }
+            let end = name_end(line);
+            let name = &line[..end];
+            assert!(end > 0, "{line}");
+            let suffixes: &[&str] = match kinds[family] {
+                "histogram" => &["_bucket", "_sum", "_count"],
+                _ => &[""],
+            };
+            let is_of = |suffix: &&&str| name.strip_suffix(**suffix) == Some(family);
+            assert!(suffixes.iter().any(|suffix| is_of(&suffix)), "{line}");
+            let mut rest = &line[end..];
+            if let Some(mut labels) = rest.strip_prefix('{') {
+                loop {
+                    let end = name_end(labels);
+                    assert!(end > 0, "{line}");
+                    labels = labels[end..].strip_prefix("=\"").expect(line);
+                    let mut chars = labels.char_indices();
+                    let close = loop {
+                        match chars.next().expect(line) {
+                            (at, '"') => break at,
+                            (_, '\\') => {
+                                let (_, next) = chars.next().expect(line);
+                                assert!(['\\', '"', 'n'].contains(&next), "{line}");
+                            }
+                            _ => {}
+                        }
+                    };
+                    labels = &labels[close + 1..];
+                    if let Some(after) = labels.strip_prefix('}') {
+                        rest = after;
+                        break;
+                    }
+                    labels = labels.strip_prefix(',').expect(line);
+                }
+            }
+            let value: f64 = rest.strip_prefix(' ').expect(line).parse().expect(line);
+            let series = line[..line.len() - rest.len()].to_owned();
+            assert_eq!(samples.insert(series, value), None, "twice: {line}");
+        }
+        assert_eq!(helped.len(), kinds.len());
+        samples
+    }
+
+    fn samples(metrics: &Metrics) -> BTreeMap<String, f64> {
+        parse(&metrics.render(MOMENT))
+    }
+
+    #[test]
+    fn a_scheduler_that_knows_nothing_has_a_valid_page() {
+        let samples = samples(&Metrics::default());
+        assert_eq!(samples["ice_scheduler_role{role=\"undecided\"}"], 1.0);
+        assert_eq!(samples["ice_scheduler_uptime_seconds"], 1.5);
+        assert_eq!(samples["ice_watchers{by=\"events\"}"], 2.0);
+        assert_eq!(samples["ice_jobs_total{outcome=\"done\"}"], 0.0);
+    }
+
+    #[test]
+    fn each_ending_is_counted_as_its_outcome() {
+        let failed = |dead| Ending::Failed {
+            failure: Failure::Memory,
+            dead,
+        };
+        let endings = [
+            done(10),
+            Ending::Own,
+            Ending::Unused,
+            failed(false),
+            failed(true),
+            Ending::Lost,
+            Ending::Withdrawn,
+            Ending::Denied("no node".into()),
+        ];
+        for (ending, outcome) in endings.into_iter().zip(OUTCOMES) {
+            let mut metrics = Metrics::default();
+            metrics.on_news(&started(1), Time(0));
+            metrics.on_news(&ended(1, ending), Time(0));
+            let samples = samples(&metrics);
+            for other in OUTCOMES {
+                let counted = samples[&format!("ice_jobs_total{{outcome=\"{other}\"}}")];
+                assert_eq!(counted, f64::from(u8::from(other == outcome)), "{outcome}");
+            }
+            assert_eq!(samples["ice_jobs{state=\"running\"}"], 0.0);
+        }
+    }
+
+    #[test]
+    fn histograms_count_up_to_each_bound_and_the_bound_belongs_to_it() {
+        let mut metrics = Metrics::default();
+        for wall_ms in [10, 11, 400_000] {
+            metrics.on_news(&ended(1, done(wall_ms)), Time(0));
+        }
+        let samples = samples(&metrics);
+        for (bound, count) in [("0.01", 1.0), ("0.025", 2.0), ("300", 2.0), ("+Inf", 3.0)] {
+            let series = format!("ice_job_compile_seconds_bucket{{le=\"{bound}\"}}");
+            assert_eq!(samples[&series], count, "{bound}");
+        }
+        assert_eq!(samples["ice_job_compile_seconds_count"], 3.0);
+        assert_eq!(samples["ice_job_compile_seconds_sum"], 400.021);
+        assert_eq!(samples["ice_job_cpu_seconds_total"], 3.75);
+        assert_eq!(samples["ice_job_output_bytes_total"], 3000.0);
+    }
+
+    #[test]
+    fn a_job_waits_from_its_request_to_its_slot() {
+        let mut metrics = Metrics::default();
+        let queued = News::Queued {
+            job: JobNumber(1),
+            submitter: NodeId(1),
+            file: "a.c".into(),
+        };
+        metrics.on_news(&queued, Time(0));
+        assert_eq!(samples(&metrics)["ice_jobs{state=\"waiting\"}"], 1.0);
+        metrics.on_news(&started(1), Time(2_000_000));
+        metrics.on_news(&started(2), Time(2_000_000));
+        let samples = samples(&metrics);
+        assert_eq!(samples["ice_jobs{state=\"waiting\"}"], 0.0);
+        assert_eq!(samples["ice_jobs{state=\"running\"}"], 2.0);
+        assert_eq!(samples["ice_job_wait_seconds_sum"], 2.0);
+        assert_eq!(samples["ice_job_wait_seconds_count"], 2.0);
+    }
+
+    #[test]
+    fn nodes_are_told_by_name_and_a_name_can_make_up_no_series() {
+        let mut metrics = Metrics::default();
+        metrics.on_role(Role::Master(Term::default().next(5)));
+        let evil = "a\"} 1\nevil{x=\"\\";
+        let blocked = NodePicture {
+            is_blocked: true,
+            ..picture(3, evil)
+        };
+        metrics.on_news(&News::Node(picture(2, "anvil")), Time(0));
+        metrics.on_news(&News::Node(blocked), Time(0));
+        metrics.on_news(&started(1), Time(0));
+        let told = samples(&metrics);
+        assert!(told.keys().all(|series| series.starts_with("ice_")));
+        assert_eq!(told["ice_node_jobs{node=\"anvil\"}"], 1.0);
+        assert_eq!(told["ice_node_speed_ratio{node=\"anvil\"}"], 1.5);
+        assert_eq!(
+            told["ice_node_memory_available_bytes{node=\"anvil\"}"],
+            2_097_152.0
+        );
+        assert_eq!(told["ice_nodes{state=\"open\"}"], 1.0);
+        assert_eq!(told["ice_nodes{state=\"blocked\"}"], 1.0);
+        assert_eq!(told["ice_slots"], 4.0);
+        assert_eq!(told["ice_scheduler_term"], 1.0);
+        metrics.on_role(Role::Standby("10.0.0.9:8765".parse().unwrap()));
+        let told = samples(&metrics);
+        assert_eq!(told["ice_nodes{state=\"open\"}"], 0.0);
+        assert_eq!(told["ice_scheduler_terms_total"], 1.0);
+    }
+
+    #[test]
+    fn the_number_of_series_is_bounded() {
+        let mut metrics = Metrics::default();
+        for number in 0..2000 {
+            let node = News::Node(picture(number, &format!("node-{number}")));
+            metrics.on_news(&node, Time(0));
+            let local = News::Local {
+                node: NodeId(number),
+                reason: format!("reason-{number}"),
+                jobs: 1,
+                file: "a.c".into(),
+            };
+            metrics.on_news(&local, Time(0));
+        }
+        let told = samples(&metrics);
+        let count = |name: &str| {
+            told.keys()
+                .filter(|series| series.starts_with(name))
+                .count()
+        };
+        assert_eq!(count("ice_node_slots{"), NODE_SERIES_MAX);
+        assert_eq!(count("ice_local_jobs_total{"), REASONS_MAX + 1);
+        assert_eq!(told["ice_nodes_omitted"], 2000.0 - NODE_SERIES_MAX as f64);
+        assert!(told.len() < 3000, "{}", told.len());
+    }
+
+    #[test]
+    fn the_guide_tells_every_family() {
+        let guide = include_str!("../../docs/monitoring.md");
+        let text = Metrics::default().render(MOMENT);
+        for line in text.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
+            let name = line.split(' ').next().unwrap();
+            assert!(guide.contains(&format!("`{name}")), "{name}");
+        }
+    }
+}
