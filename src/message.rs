@@ -665,7 +665,7 @@ pub struct Grant {
 }
 
 /// How a lease relates to the submitter's own machine.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Home {
     /// Not at all: it is a worker's slot.
     No,

@@ -145,6 +145,7 @@ impl Core {
                 self.deny(submitter, want.request, why);
                 Answer::Denied
             }
+            Choice::Wait(None) if !self.roster.any_free() => Answer::AllWait,
             Choice::Wait(None) => Answer::Waits,
             Choice::Wait(Some(until)) => {
                 self.retry_at = Some(self.retry_at.map_or(until, |at| at.min(until)));

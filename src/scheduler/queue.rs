@@ -123,6 +123,8 @@ pub enum Answer {
     Denied,
     /// Not now.
     Waits,
+    /// Not now, and neither for anybody else.
+    AllWait,
 }
 
 /// Why a request can't wait.
@@ -242,6 +244,10 @@ impl Queue {
                 // Only denials: they cost no turn. If the group wants more, it stands among the turns.
                 Answer::Denied => {}
                 Answer::Waits => parked.push(turn),
+                Answer::AllWait => {
+                    parked.push(turn);
+                    break;
+                }
             }
         }
         for turn in parked {
@@ -413,7 +419,7 @@ impl Queue {
         for request in denied {
             self.take(submitter, request);
         }
-        if any && result == Answer::Waits {
+        if any && matches!(result, Answer::Waits | Answer::AllWait) {
             // What is left of it, if anything, may have its turn again.
             return Answer::Denied;
         }

@@ -30,6 +30,8 @@ pub struct Roster {
 struct Orders {
     platforms: BTreeMap<String, Platform>,
     watched: BTreeMap<Digest, Watched>,
+    /// Those that have a free slot, also for none but themselves.
+    free: BTreeSet<NodeId>,
 }
 
 /// The nodes of one platform.
@@ -146,6 +148,11 @@ impl Roster {
             .any(|platform| !platform.open.is_empty())
     }
 
+    /// Whether any node has a free slot, be it for its own jobs only.
+    pub fn any_free(&self) -> bool {
+        !self.orders.free.is_empty()
+    }
+
     /// The node of this name.
     pub fn named(&self, name: &str) -> Option<NodeId> {
         self.names.get(name).copied()
@@ -238,6 +245,9 @@ impl Roster {
 
 impl Orders {
     fn enter(&mut self, id: NodeId, node: &Node) {
+        if node.free() > 0 {
+            self.free.insert(id);
+        }
         if !node.takes_jobs() {
             return;
         }
@@ -262,6 +272,7 @@ impl Orders {
     }
 
     fn strike(&mut self, id: NodeId, node: &Node) {
+        self.free.remove(&id);
         let Some(platform) = self.platforms.get_mut(&node.platform) else {
             return;
         };

@@ -594,6 +594,7 @@ impl Dispatcher {
             node: None,
             outbox,
             left_out: (0, 0),
+            skew_ms: None,
             writer: executor::spawn(async {}),
             _reader: executor::spawn(async {}),
         };

@@ -41,6 +41,12 @@ const LOST_FACTOR: f64 = 3.0;
 const LOST_MARGIN_US: f64 = 2_000_000.0;
 /// A job is called back for something better no more often than this: the future is only guessed.
 const RECALLS_MAX: u32 = 3;
+/// The end of a build seems near when more jobs were done than this, and than one of so many that are under
+/// way or wait, while none came.
+const ENDING_LEAST: usize = 2;
+const ENDING_SHARE: usize = 20;
+/// A lease is slow when it is slower than the fastest by more than one in so many.
+const SLOWER_SHARE: u32 = 2;
 /// One of so many leases may be used for second starts at a time, and one in any case.
 const SECONDS_SHARE: usize = 8;
 
@@ -100,6 +106,8 @@ pub struct Holdings {
     leases: BTreeMap<LeaseId, Held>,
     travels: BTreeMap<NodeId, f64>,
     mean_cost_us: f64,
+    /// Jobs that were done since the last one came: when that goes on, the build comes to its end.
+    done_since_want: usize,
     actions: Vec<Action>,
 }
 
@@ -150,6 +158,7 @@ impl Default for Holdings {
             leases: BTreeMap::new(),
             travels: BTreeMap::new(),
             mean_cost_us: COST_UNKNOWN_US,
+            done_since_want: 0,
             actions: Vec::new(),
         }
     }
@@ -158,6 +167,7 @@ impl Default for Holdings {
 impl Holdings {
     /// A job wants a slot; its number is given here.
     pub fn want(&mut self, want: Want, now: Time) -> (RequestId, Vec<Action>) {
+        self.done_since_want = 0;
         let request = self.add(want, None, now);
         self.settle(now);
         (request, std::mem::take(&mut self.actions))
@@ -331,6 +341,7 @@ impl Holdings {
         };
         match outcome {
             Outcome::Done { usage, .. } => {
+                self.done_since_want += 1;
                 if let Some(held) = self.leases.get(&lease) {
                     let cost_us = usage.wall_us as f64 / slowness(&held.grant);
                     self.mean_cost_us += GAIN * (cost_us - self.mean_cost_us);
@@ -487,15 +498,31 @@ impl Holdings {
     /// Puts jobs into places, looks for those that lag, and gives back what nobody needs.
     fn settle(&mut self, now: Time) {
         let terms: Vec<Terms> = self.waiting.keys().cloned().collect();
+        let any_idle = self.leases.values().any(Held::is_idle);
         for terms in terms {
-            self.stay_at_home(&terms, now);
-            self.allot(&terms, now);
+            if any_idle {
+                self.stay_at_home(&terms, now);
+            }
+            match self.is_ending() {
+                true => self.play(&terms, now),
+                false => self.fill(&terms, any_idle, now),
+            }
         }
-        let expected = self.call_back(now);
+        let expected = match any_idle {
+            true => self.call_back(now),
+            false => Vec::new(),
+        };
         if self.waiting.is_empty() {
             self.start_seconds(now);
         }
-        self.give_back(&expected, now);
+        if any_idle {
+            self.give_back(&expected, now);
+        }
+    }
+
+    /// Whether no more jobs seem to come: some were done, and none came in their place.
+    fn is_ending(&self) -> bool {
+        self.done_since_want > (self.jobs.len() / ENDING_SHARE).max(ENDING_LEAST)
     }
 
     /// When nothing else runs, one job is not worth the way, if the scheduler says so.
@@ -515,7 +542,76 @@ impl Holdings {
         }
     }
 
-    fn allot(&mut self, terms: &Terms, now: Time) {
+    /// While more jobs are to come: no idle lease is left without a job. The fast ones get the first that
+    /// wait, the slow ones the shortest.
+    fn fill(&mut self, terms: &Terms, any_idle: bool, now: Time) {
+        if any_idle {
+            let mut idle: Vec<(Home, u32, LeaseId)> = self
+                .leases
+                .iter()
+                .filter(|(_, held)| {
+                    held.is_idle() && held.is_for(terms) && held.grant.home != Home::First
+                })
+                .map(|(&id, held)| (held.grant.home, held.grant.slowness_milli, id))
+                .collect();
+            idle.sort_unstable();
+            let fastest = self
+                .leases
+                .values()
+                .filter(|held| held.grant.home == Home::No && held.is_for(terms))
+                .map(|held| held.grant.slowness_milli)
+                .min();
+            for (home, slowness_milli, lease) in idle {
+                let is_slow = home == Home::No
+                    && fastest
+                        .is_some_and(|fastest| slowness_milli > fastest + fastest / SLOWER_SHARE);
+                let request = match is_slow {
+                    true => self.shortest_for(terms, lease),
+                    false => self.first_for(terms, lease),
+                };
+                if let Some(request) = request {
+                    self.start(request, lease, now);
+                }
+            }
+        }
+        if !self.waiting.contains_key(terms) || !self.any_far() {
+            return;
+        }
+        let mut takers: Vec<(f64, LeaseId)> = self
+            .leases
+            .iter()
+            .filter(|(_, held)| held.grant.home == Home::No && held.is_for(terms))
+            .filter(|(_, held)| self.room(held, now).takes_next)
+            .map(|(&id, held)| (self.free_in_us(held, now), id))
+            .collect();
+        takers.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+        for (_, lease) in takers {
+            let Some(request) = self.first_for(terms, lease) else {
+                return;
+            };
+            self.send_ahead(request, lease);
+        }
+    }
+
+    /// The shortest of the first jobs that wait which may use a lease.
+    fn shortest_for(&self, terms: &Terms, lease: LeaseId) -> Option<RequestId> {
+        let waiting = self.waiting.get(terms)?;
+        waiting
+            .iter()
+            .map(|&(_, request)| request)
+            .take(PLAYED_MAX)
+            .filter(|&request| self.may(request, lease))
+            .min_by(|&a, &b| self.cost_us(a).total_cmp(&self.cost_us(b)))
+    }
+
+    /// Whether the way to any node is long.
+    fn any_far(&self) -> bool {
+        let longest = self.travels.values().copied().fold(0.0, f64::max);
+        longest >= TRAVEL_SHARE * self.mean_cost_us
+    }
+
+    /// When the end is near: each job goes where it is finished first, given what else waits.
+    fn play(&mut self, terms: &Terms, now: Time) {
         let Some(waiting) = self.waiting.get(terms) else {
             return;
         };
