@@ -66,7 +66,7 @@ pub(super) enum Ending {
     /// Two nodes compiled it differently, and this is to be said.
     Different(String, Report),
     /// It is to be run here; under this lease, if there is one.
-    Local(Report, Option<Lease>),
+    Local(Report, Option<Box<Lease>>),
 }
 
 impl Submitter {
@@ -491,7 +491,7 @@ fn own(report: &Report, lease: Lease) -> Ending {
         reason: Some(reason),
         ..report.clone()
     };
-    Ending::Local(report, Some(lease))
+    Ending::Local(report, Some(Box::new(lease)))
 }
 
 struct JobContents<'a> {
