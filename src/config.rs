@@ -6,6 +6,7 @@
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
+use crate::id::Bytes;
 use crate::scheduler::policy::Algorithm;
 
 /// Why a configuration can't be made.
@@ -158,8 +159,14 @@ pub enum Watched {
 /// What `ice build-native` is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BuildNativeConfig {
-    /// The compiler, as a name or a path; none for gcc with g++.
-    pub compiler: Option<PathBuf>,
+    /// The compilers, as names or paths; none for gcc with g++.
+    pub compilers: Vec<PathBuf>,
+    /// Files that go into the archive too.
+    pub files: Vec<PathBuf>,
+    /// The name of the compression; empty for gzip.
+    pub compression: Bytes,
+    /// Whether icecream's scripts read what is printed.
+    pub as_icecream: bool,
 }
 
 /// What `ice key` is told.

@@ -27,7 +27,7 @@
 //!
 //! 1. The client sends a [`message::Call`]. [`args::classify`] says from the command line alone
 //!    whether it may travel, or why not.
-//! 2. [`submitter::placement`] asks for a lease.
+//! 2. [`submitter::placement`] takes a lease that it holds, or asks for one.
 //! 3. [`submitter::inputs`] finds out what the job consists of: the [`include`](mod@include) scanner names every
 //!    file that the compiler could open. What it declines may travel as preprocessed text, or not.
 //! 4. [`submitter::attempt`] sends a [`message::JobSpec`]: **a set of files at absolute paths, plus an
@@ -72,18 +72,29 @@
 //!   registry, and nobody can pose as another to reach his trees.
 //! - **Files below a directory that a job may write are copies in its tree**, all others are hard
 //!   links: see [`worker::tree`].
-//! - **A lease is for one slot and one job** in this version.
+//! - **A lease is one slot for one submitter until he returns it**, job after job, so that a running
+//!   build waits for no round trip. What [`submitter::holdings`] does with them is a pure core, and
+//!   `tests/simulation` runs it with the scheduler's by the hundred.
+//! - **The daemons wait for their sockets in a [`reactor`] of our own.** The library's serves any number
+//!   of threads and hands its polling from one to the other; at the rate of a build, these switches
+//!   were most of what a job cost: 1.98 ms of the agent's CPU time per C job and 43 context switches,
+//!   against 1.37 ms and 20 now; for large C++ objects 31 against 9 ms.
+//! - **The client starts without Rust's runtime**, from C's `main`: it needs none of what that prepares.
+//! - **Several schedulers elect one by terms** ([`scheduler::election`]). A grant carries its term, and a
+//!   worker that knows a later one refuses it: what a frozen master lends when it wakes up is worth nothing.
 
 pub mod account;
 pub mod args;
 pub mod cli;
 pub mod client;
+pub mod clock;
 pub mod compress;
 pub mod config;
 pub mod connection;
 pub mod daemon;
 pub mod dictionary;
 pub mod discover;
+pub mod doctor;
 pub mod executor;
 pub mod frame;
 pub mod id;

@@ -13,7 +13,7 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::id::{AbsPath, Bytes, Digest, JobId, LeaseId, NodeId, RequestId, SchedulerId, Term};
-use crate::news::{LocalJobs, News, Snapshot};
+use crate::news::{LocalJobs, News, Snapshot, Totals};
 
 /// The version of all that follows. Both ends of a connection must have the same.
 pub const PROTOCOL: u16 = 1;
@@ -466,6 +466,9 @@ pub struct NodeState {
     pub processor_stall_milli: u16,
     /// The same for memory: the machine thrashes.
     pub memory_stall_milli: u16,
+    /// The node's clock when this left it, in milliseconds since 1970; 0 when it was not looked at. Nothing is
+    /// decided by it: a person may want to know whose clock is wrong.
+    pub clock_ms: u64,
 }
 
 /// What a submitter says of slots. Nothing of it waits for an answer: a submitter runs job after
@@ -679,6 +682,10 @@ pub struct Status {
     pub nodes: Vec<NodeStatus>,
     /// Requests in the scheduler's queue.
     pub waiting: u32,
+    /// What has been done since the scheduler started.
+    pub totals: Totals,
+    /// The scheduler's clock when this left it, in milliseconds since 1970; 0 when it was not looked at.
+    pub clock_ms: u64,
 }
 
 /// A node in a [`Status`].
@@ -704,6 +711,9 @@ pub struct NodeStatus {
     pub no_remote: Option<String>,
     /// One-minute load average, times 1000.
     pub load_milli: u32,
+    /// By how many milliseconds its clock is ahead of the scheduler's, as its last report came; none before the
+    /// first.
+    pub skew_ms: Option<i64>,
 }
 
 // ---------------------------------------------------------------------------------------------

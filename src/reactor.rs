@@ -717,6 +717,12 @@ mod tests {
     }
 
     #[test]
+    fn futures_of_another_reactor_work_beside_it() {
+        let time = Duration::from_millis(1);
+        block_on(future::zip(async_io::Timer::after(time), Timer::after(time)));
+    }
+
+    #[test]
     fn the_end_of_a_tcp_stream_that_comes_with_its_last_bytes_is_read() {
         let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let mut right = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
@@ -724,11 +730,7 @@ mod tests {
         let left = Async::new(left).unwrap();
         block_on(async {
             // The reader has heard that there is nothing, so both come with one event.
-            assert!(
-                smol::future::poll_once((&left).read(&mut [0; 8]))
-                    .await
-                    .is_none()
-            );
+            assert!(future::poll_once((&left).read(&mut [0; 8])).await.is_none());
             right.write_all(b"last").unwrap();
             drop(right);
             let mut all = Vec::new();

@@ -1,5 +1,6 @@
 //! `ice status`: asks the scheduler for a picture of the cluster and puts it into words.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use smol::future::FutureExt;
 use crate::connection::{Connection, ConnectionError};
 use crate::key::Credentials;
 use crate::message::{FromScheduler, NodeStatus, Status, ToScheduler};
+use crate::news::Totals;
 use crate::whereabouts;
 
 /// How long connecting may take, and then the answer.
@@ -103,6 +105,7 @@ pub fn as_text(status: &Status) -> String {
         "workers: {}  slots: {}  running: {}  waiting: {}\n",
         summary.workers, summary.slots, summary.running, summary.waiting
     );
+    text.push_str(&so_far(&status.totals));
     if status.nodes.is_empty() {
         return text;
     }
@@ -131,6 +134,33 @@ pub fn as_text(status: &Status) -> String {
     text
 }
 
+/// Where the jobs went since the scheduler started, and why some went nowhere; empty when there were none.
+fn so_far(totals: &Totals) -> String {
+    let mut text = String::new();
+    let other: u64 = totals.local.iter().map(|(_, jobs)| jobs).sum();
+    if totals.remote + totals.own + totals.failed + other == 0 {
+        return text;
+    }
+    text.push_str(&format!(
+        "so far: {} remote, {} on their own node",
+        totals.remote, totals.own
+    ));
+    if totals.failed > 0 {
+        text.push_str(&format!(", {} not delivered", totals.failed));
+    }
+    text.push('\n');
+    if other > 0 {
+        let mut reasons: Vec<_> = totals.local.iter().collect();
+        reasons.sort_by_key(|(reason, jobs)| (std::cmp::Reverse(*jobs), reason));
+        let reasons: Vec<String> = reasons
+            .into_iter()
+            .map(|(reason, jobs)| format!("{reason}: {jobs}"))
+            .collect();
+        text.push_str(&format!("local: {other} ({})\n", reasons.join(", ")));
+    }
+    text
+}
+
 /// One JSON object with the same facts.
 pub fn as_json(status: &Status) -> String {
     let summary = Summary::of(status);
@@ -150,6 +180,7 @@ pub fn as_json(status: &Status) -> String {
                 "speed_percent": (node.speed_percent > 0).then_some(node.speed_percent),
                 "load": f64::from(node.load_milli) / 1000.0,
                 "no_remote": node.no_remote,
+                "skew_ms": node.skew_ms,
             })
         })
         .collect();
@@ -158,6 +189,11 @@ pub fn as_json(status: &Status) -> String {
         "slots": summary.slots,
         "running": summary.running,
         "waiting": summary.waiting,
+        "jobs_remote": status.totals.remote,
+        "jobs_own": status.totals.own,
+        "jobs_failed": status.totals.failed,
+        "jobs_local": status.totals.local.iter().cloned().collect::<BTreeMap<_, _>>(),
+        "clock_ms": status.clock_ms,
         "nodes": nodes,
     });
     format!("{whole}\n")
@@ -227,6 +263,7 @@ mod tests {
             speed_percent: slots * 10,
             no_remote: no_remote.map(str::to_owned),
             load_milli: 1250,
+            skew_ms: None,
         };
         Status {
             nodes: vec![
@@ -235,6 +272,14 @@ mod tests {
                 node("console", 0, 0, None),
             ],
             waiting: 3,
+            totals: Totals {
+                remote: 90,
+                own: 4,
+                failed: 1,
+                local: vec![("link".into(), 2), ("no-node".into(), 30)],
+                ..Totals::default()
+            },
+            clock_ms: 0,
         }
     }
 
@@ -242,6 +287,8 @@ mod tests {
     fn the_cluster_is_one_line_and_a_table() {
         let expect = "\
 workers: 1  slots: 16  running: 10  waiting: 3
+so far: 90 remote, 4 on their own node, 1 not delivered
+local: 32 (no-node: 30, link: 2)
 NAME     ADDRESS         PLATFORM  SLOTS  RUNNING  LOCAL  DONE  SPEED  LOAD  REMOTE
 anvil    10.0.0.1:10245  x86_64       16        8      1    12   160%  1.25  yes
 bare     10.0.0.1:10245  x86_64        4        2      1    12    40%  1.25  no: no sandbox
@@ -271,6 +318,8 @@ console  10.0.0.1:0      x86_64        0        0      1    12      -  1.25  no:
             ("/nodes/2/worker", serde_json::json!(false)),
             ("/nodes/2/speed_percent", serde_json::json!(null)),
             ("/nodes/0/load", serde_json::json!(1.25)),
+            ("/jobs_local/no-node", serde_json::json!(30)),
+            ("/jobs_remote", serde_json::json!(90)),
         ] {
             assert_eq!(value.pointer(pointer), Some(&expect), "{pointer}");
         }

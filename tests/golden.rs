@@ -54,14 +54,18 @@ fn snapshot(picture: NodePicture) -> Snapshot {
             age_ms: 4,
         }],
         jobs_omitted: 5,
-        totals: Totals {
-            remote: 6,
-            own: 7,
-            failed: 8,
-            remote_cpu_us: 9,
-            output_bytes: 10,
-            local: vec![("link".to_owned(), 11)],
-        },
+        totals: totals(),
+    }
+}
+
+fn totals() -> Totals {
+    Totals {
+        remote: 6,
+        own: 7,
+        failed: 8,
+        remote_cpu_us: 9,
+        output_bytes: 10,
+        local: vec![("link".to_owned(), 11)],
     }
 }
 
@@ -246,6 +250,7 @@ fn messages() -> Vec<String> {
         memory_mib: 5,
         processor_stall_milli: 6,
         memory_stall_milli: 7,
+        clock_ms: 6,
     };
     let outcome = Outcome::Failed {
         failure: Failure::Full,
@@ -262,6 +267,7 @@ fn messages() -> Vec<String> {
         speed_percent: 100,
         no_remote: None,
         load_milli: 5,
+        skew_ms: Some(-6),
     };
     vec![
         line("Call", &call),
@@ -454,6 +460,8 @@ fn messages() -> Vec<String> {
             &FromScheduler::Status(Status {
                 nodes: vec![node],
                 waiting: 1,
+                totals: totals(),
+                clock_ms: 7,
             }),
         ),
         line(

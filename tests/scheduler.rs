@@ -123,8 +123,14 @@ impl Node {
         }
     }
 
+    /// The next event, what jobs take left out.
     async fn event(&self) -> LinkEvent {
-        within("event", self.events.recv()).await.unwrap()
+        loop {
+            match within("event", self.events.recv()).await.unwrap() {
+                LinkEvent::Offer(Offer::Size { .. }) => {}
+                event => return event,
+            }
+        }
     }
 
     async fn up(&self) -> String {
@@ -220,6 +226,11 @@ fn began(request: u64, lease: LeaseId) -> LinkCommand {
     })
 }
 
+fn one_runs_and_one_waits(status: &Status) -> bool {
+    let running: u32 = status.nodes.iter().map(|node| node.running).sum();
+    (running, status.waiting) == (1, 1)
+}
+
 async fn within<T>(what: &str, work: impl Future<Output = T>) -> T {
     let late = async {
         Timer::after(BOUND).await;
@@ -244,7 +255,7 @@ fn leases_travel_from_worker_to_submitter_and_back() {
         submitter.say(began(1, grant.lease));
         submitter.say(want(2));
         scheduler
-            .until("waiting request", |status| status.waiting == 1)
+            .until("waiting request", one_runs_and_one_waits)
             .await;
         let text = status::status(&[scheduler.address], &scheduler.credentials, false).await;
         let text = text.unwrap();
@@ -336,7 +347,7 @@ fn a_restarted_scheduler_gets_its_nodes_back_and_what_they_wait_for() {
         submitter.say(began(1, old.lease));
         submitter.say(want(2));
         scheduler
-            .until("waiting request", |status| status.waiting == 1)
+            .until("waiting request", one_runs_and_one_waits)
             .await;
         scheduler.stop().await;
 
@@ -625,9 +636,7 @@ fn a_standby_sends_everybody_to_the_master_and_takes_over_from_it() {
         let lease = submitter.grant().await.lease;
         submitter.say(began(1, lease));
         submitter.say(want(2));
-        first
-            .until("waiting request", |status| status.waiting == 1)
-            .await;
+        first.until("waiting request", one_runs_and_one_waits).await;
         let began = Instant::now();
         first.stop().await;
         worker.down().await;
@@ -778,5 +787,36 @@ fn nonsense_is_dropped_and_harms_nobody() {
         scheduler
             .until("report", |status| status.nodes[0].local_jobs == 1)
             .await;
+    });
+}
+
+#[test]
+fn a_clock_that_is_an_hour_off_is_seen_in_the_status() {
+    const HOUR_MS: i64 = 3_600_000;
+    block_on(async {
+        let scheduler = Scheduler::start();
+        let punctual = scheduler.node(login("punctual", 1));
+        punctual.up().await;
+        let (mut sender, _receiver) = scheduler.connect().await.split();
+        let state = NodeState {
+            clock_ms: ice::clock::now_ms() - HOUR_MS as u64,
+            ..NodeState::default()
+        };
+        for message in [
+            ToScheduler::Login(login("slow", 1)),
+            ToScheduler::State(state),
+        ] {
+            within("login", sender.send(&message)).await.unwrap();
+        }
+        let is_told = |status: &Status| {
+            status.nodes.len() == 2 && status.nodes.iter().all(|node| node.skew_ms.is_some())
+        };
+        let status = scheduler.until("both clocks", is_told).await;
+        assert!(status.clock_ms.abs_diff(ice::clock::now_ms()) < 60_000);
+        for (node, expect) in status.nodes.iter().zip([0, -HOUR_MS]) {
+            let skew = node.skew_ms.unwrap();
+            // As much as the way of a report may take on a busy machine.
+            assert!((skew - expect).abs() < 60_000, "{}: {skew}", node.name);
+        }
     });
 }

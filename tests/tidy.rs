@@ -19,6 +19,11 @@ const LAYERS: [(&str, &[&str]); 5] = [
             "config",
             "daemon/slots",
             "dictionary",
+            "doctor/cluster",
+            "doctor/facts",
+            "doctor/finding",
+            "doctor/machine",
+            "doctor/report",
             "frame",
             "include/asking",
             "include/computed",
@@ -78,6 +83,7 @@ const LAYERS: [(&str, &[&str]); 5] = [
         "effects",
         &[
             "account",
+            "clock",
             "connection",
             "discover",
             "executor",
@@ -107,7 +113,7 @@ const LAYERS: [(&str, &[&str]); 5] = [
             "worker",
         ],
     ),
-    ("front", &["cli", "lib", "main"]),
+    ("front", &["cli", "doctor", "lib", "main"]),
 ];
 
 /// Roles know each other only through messages; the daemon alone joins two of them.

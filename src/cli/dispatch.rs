@@ -2,10 +2,11 @@
 
 use std::error::Error;
 use std::ffi::OsStr;
+use std::fs::OpenOptions;
 use std::io::{self, Read, Write};
 use std::net::Ipv6Addr;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::CommandFactory;
@@ -16,7 +17,7 @@ use nix::unistd::{Pid, daemon, getppid};
 use super::options::{Ice, Word};
 use super::resolve::World;
 use super::settings::Settings;
-use super::{entry, explain, in_force, log_output, run, symlinks};
+use super::{doctor, entry, explain, in_force, log_output, run, symlinks};
 use crate::client::{self, Invocation, Variables};
 use crate::config::Watched;
 use crate::config::{
@@ -67,10 +68,23 @@ pub(super) fn dispatch(
             daemon::run(config, reload(argv, world))?;
         }
         Word::Status(options) => status(world.status(options)?)?,
+        Word::Doctor(options) => return doctor::doctor(options, world, settings),
         Word::Monitor(options) => watch(world.monitor(options)?)?,
         Word::BuildNative(options) => {
-            let compiler = options.compiler;
-            build_native(BuildNativeConfig { compiler }, world)?;
+            let variable = || {
+                world
+                    .variables
+                    .get(OsStr::new("ICECC_ENV_COMPRESSION"))
+                    .cloned()
+            };
+            let compression = options.compression.or_else(variable).unwrap_or_default();
+            let config = BuildNativeConfig {
+                compilers: options.compilers,
+                files: options.addfile,
+                compression: compression.into(),
+                as_icecream: options.as_icecream,
+            };
+            build_native(config, world)?;
         }
         Word::Key(options) => key(world.key(options)?)?,
         Word::Run(options) => return run::run(options.command, world),
@@ -247,19 +261,38 @@ fn watch(config: MonitorConfig) -> Done {
 fn build_native(config: BuildNativeConfig, world: &World) -> Done {
     let search_path = world.variables.get(OsStr::new("PATH"));
     let search_path = search_path.map(|path| path.as_bytes()).unwrap_or_default();
-    let named = config.compiler.unwrap_or_else(|| PathBuf::from("gcc"));
-    let command = Bytes::from(named.as_path());
-    let language = masquerade::language(&command).unwrap_or(Language::C);
     let variables = Variables::of_this_process();
-    let found = client::lookup::compiler(&command, language, &variables, &world.cwd);
-    let compiler = found
-        .ok_or_else(|| format!("there is no {} in PATH", named.display()))?
-        .path;
-    let compression = world.variables.get(OsStr::new("ICECC_ENV_COMPRESSION"));
-    let compression =
-        Compression::parse(compression.map(|name| name.as_bytes()).unwrap_or_default())?;
-    let archive = archive::build_native(compiler.as_path(), search_path, compression, &world.cwd)?;
-    println!("{}", archive.display());
+    let mut named = config.compilers;
+    if named.is_empty() {
+        named.push(PathBuf::from("gcc"));
+    }
+    let mut compilers = Vec::new();
+    for name in &named {
+        let command = Bytes::from(name.as_path());
+        let language = masquerade::language(&command).unwrap_or(Language::C);
+        let found = client::lookup::compiler(&command, language, &variables, &world.cwd);
+        let found = found.ok_or_else(|| format!("there is no {} in PATH", name.display()))?;
+        compilers.push(found.path);
+    }
+    let compilers: Vec<&Path> = compilers.iter().map(Bytes::as_path).collect();
+    let files = config.files.iter().map(|file| world.cwd.join(file));
+    let archive = archive::build(
+        &compilers,
+        &files.collect::<Vec<_>>(),
+        search_path,
+        Compression::parse(&config.compression)?,
+        &world.cwd,
+    )?;
+    if !config.as_icecream {
+        println!("{}", archive.display());
+        return Ok(());
+    }
+    let name = archive.file_name().unwrap_or_default().display();
+    println!("creating {name}");
+    // Whoever runs icecream's script may have opened this one to read the name from.
+    if let Ok(mut reader) = OpenOptions::new().append(true).open("/proc/self/fd/5") {
+        let _ = writeln!(reader, "{name}");
+    }
     Ok(())
 }
 

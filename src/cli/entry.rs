@@ -5,9 +5,11 @@
 
 use std::error::Error;
 use std::ffi::{OsStr, OsString};
+use std::os::unix::fs::PermissionsExt;
 
 use clap::FromArgMatches;
 
+use super::icecream::{self, Asked};
 use super::options::Ice;
 use super::resolve::World;
 use super::settings::{SECTIONS, Settings};
@@ -22,6 +24,7 @@ pub(super) const WORDS: &[&str] = &[
     "scheduler",
     "daemon",
     "status",
+    "doctor",
     "monitor",
     "build-native",
     "key",
@@ -37,18 +40,19 @@ pub(super) const WORDS: &[&str] = &[
     "help",
 ];
 
-/// Names of icecream's programs, and the word that each stands for.
-const ICECREAM_NAMES: &[(&str, &str)] = &[
-    ("icerun", "local"),
-    ("iceccd", "daemon"),
-    ("icecc-scheduler", "scheduler"),
-    ("icecc-create-env", "build-native"),
-];
-
 /// Does what the command line says and returns the exit status.
 pub fn run(argv: Vec<OsString>) -> u8 {
-    match meaning(argv.into_iter().map(Bytes::from).collect()) {
+    let argv = argv.into_iter().map(Bytes::from).collect();
+    match meaning(argv, client::lookup::is_icerun, is_data) {
         Meaning::Client(invocation) => client::run(invocation),
+        Meaning::Line(line) => {
+            println!("{line}");
+            0
+        }
+        Meaning::Usage(usage) => {
+            eprintln!("{usage}");
+            1
+        }
         Meaning::Grammar(argv) => resolve::world_of_this_process()
             .and_then(|world| obey(&argv, &world))
             .unwrap_or_else(|error| {
@@ -63,7 +67,7 @@ fn obey(argv: &[Bytes], world: &World) -> Result<u8, Box<dyn Error + Send + Sync
     // A broken configuration must not keep anybody from reading the help.
     let word = argv.get(1).map(Bytes::as_os_str).and_then(OsStr::to_str);
     let settings = match word {
-        Some(word) if word == "config" || SECTIONS.contains(&word) => {
+        Some(word) if matches!(word, "config" | "doctor") || SECTIONS.contains(&word) => {
             Settings::read(&world.config_files())?
         }
         _ => Settings::default(),
@@ -97,20 +101,37 @@ enum Meaning {
     Client(Invocation),
     /// The role that the grammar finds in this command line.
     Grammar(Vec<Bytes>),
+    /// A line to be printed.
+    Line(String),
+    /// What is to be said of a command line without a meaning.
+    Usage(&'static str),
 }
 
-fn meaning(mut argv: Vec<Bytes>) -> Meaning {
+/// `is_icerun` tells whether a name that the process was called by is a link to `icerun`, and
+/// `is_data` whether a path is a file that can't be executed. No compile asks either.
+fn meaning(
+    mut argv: Vec<Bytes>,
+    is_icerun: impl Fn(&Bytes) -> bool,
+    is_data: impl Fn(&Bytes) -> bool,
+) -> Meaning {
     let Some(name) = argv.first() else {
         return Meaning::Grammar(vec!["ice".into()]);
     };
     if masquerade::language(name).is_some() {
         return compile(argv);
     }
-    let name = masquerade::file_name(name);
-    let icecream = ICECREAM_NAMES.iter().find(|(n, _)| n.as_bytes() == name);
-    argv[0] = "ice".into();
-    if let Some((_, word)) = icecream {
-        argv.insert(1, (*word).into());
+    match icecream::asked(&argv, is_data) {
+        Some(Asked::Ice(translated)) => argv = translated,
+        Some(Asked::Line(line)) => return Meaning::Line(line),
+        Some(Asked::Usage(usage)) => return Meaning::Usage(usage),
+        None if masquerade::file_name(name) != b"ice" && is_icerun(name) => {
+            argv[0] = masquerade::file_name(name).into();
+            return Meaning::Client(Invocation {
+                kind: CallKind::Local,
+                argv,
+            });
+        }
+        None => argv[0] = "ice".into(),
     }
     let Some(word) = argv.get(1) else {
         return Meaning::Grammar(argv);
@@ -133,6 +154,12 @@ fn meaning(mut argv: Vec<Bytes>) -> Meaning {
     }
     argv.remove(0);
     compile(argv)
+}
+
+/// Whether a path leads to a file that nobody may execute.
+fn is_data(path: &Bytes) -> bool {
+    let metadata = std::fs::metadata(path.as_path());
+    metadata.is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 == 0)
 }
 
 /// A command: a compiler is compiled with, anything else gets a local slot.
@@ -196,12 +223,23 @@ mod tests {
             (
                 &["icecc-create-env", "gcc"],
                 None,
-                &["ice", "build-native", "gcc"],
+                &["ice", "build-native", "--as-icecream", "--", "gcc"],
             ),
             (
                 &["icecc", "--build-native", "gcc"],
                 None,
+                &["ice", "build-native", "--as-icecream", "--", "gcc"],
+            ),
+            (
+                &["ice", "--build-native", "gcc"],
+                None,
                 &["ice", "build-native", "gcc"],
+            ),
+            // A link to icerun, under whatever name.
+            (
+                &["/x/link-to-icerun", "daemon"],
+                Some(CallKind::Local),
+                &["link-to-icerun", "daemon"],
             ),
             // Not a compiler's name, so it is some name of ice's own.
             (&["ice-1.2", "daemon"], None, &["ice", "daemon"]),
@@ -215,7 +253,9 @@ mod tests {
                 }),
                 None => Meaning::Grammar(words(expect)),
             };
-            assert_eq!(meaning(words(argv)), expect, "{argv:?}");
+            let is_icerun = |name: &Bytes| name.ends_with(b"link-to-icerun");
+            let found = meaning(words(argv), is_icerun, |_| false);
+            assert_eq!(found, expect, "{argv:?}");
         }
     }
 }

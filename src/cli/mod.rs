@@ -4,8 +4,10 @@
 //! grammar of `options` comes after it.
 
 mod dispatch;
+mod doctor;
 mod entry;
 mod explain;
+mod icecream;
 mod in_force;
 mod log_output;
 mod options;

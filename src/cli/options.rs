@@ -33,6 +33,8 @@ pub(super) enum Word {
     Daemon(DaemonOptions),
     /// Show the nodes of the cluster.
     Status(StatusOptions),
+    /// Find out what is wrong with this machine's part in the cluster, and say what mends it.
+    Doctor(DoctorOptions),
     /// Watch the cluster.
     Monitor(MonitorOptions),
     /// Write the archive of a compiler with all that it needs, and print its name.
@@ -199,6 +201,34 @@ pub(super) struct StatusOptions {
 }
 
 #[derive(Debug, Args)]
+pub(super) struct DoctorOptions {
+    /// The schedulers; otherwise those of the daemon's settings.
+    #[arg(short, long, value_name = "HOST[:PORT],...", value_delimiter = ',')]
+    pub(super) scheduler: Vec<String>,
+    /// The daemon's name for this node.
+    #[arg(short = 'N', long, value_name = "NAME")]
+    pub(super) name: Option<String>,
+    /// The daemon's cache.
+    #[arg(short = 'b', long, value_name = "DIRECTORY")]
+    pub(super) cache_dir: Option<PathBuf>,
+    /// Compile nothing on the nodes.
+    #[arg(long)]
+    pub(super) no_trial: bool,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub(super) json: bool,
+    /// The cluster's name; otherwise that of the daemon's settings.
+    #[arg(short, long, value_name = "NAME")]
+    pub(super) netname: Option<String>,
+    /// Use no key.
+    #[arg(long)]
+    pub(super) open: bool,
+    /// The file that holds the cluster key.
+    #[arg(long, value_name = "FILE")]
+    pub(super) key_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
 pub(super) struct MonitorOptions {
     /// The schedulers; otherwise they are looked for in the network.
     #[arg(short, long, value_name = "HOST[:PORT],...", value_delimiter = ',')]
@@ -231,9 +261,18 @@ pub(super) struct MonitorOptions {
 
 #[derive(Debug, Args)]
 pub(super) struct BuildNativeOptions {
-    /// The compiler, as a name or a path; otherwise gcc with g++.
+    /// The compilers, as names or paths; otherwise gcc with g++.
     #[arg(value_name = "COMPILER")]
-    pub(super) compiler: Option<PathBuf>,
+    pub(super) compilers: Vec<PathBuf>,
+    /// A file that goes into the archive too; a program takes its libraries along.
+    #[arg(long, value_name = "FILE")]
+    pub(super) addfile: Vec<PathBuf>,
+    /// none, gzip, bzip2, xz or zstd; otherwise what ICECC_ENV_COMPRESSION says, or gzip.
+    #[arg(long, value_name = "NAME")]
+    pub(super) compression: Option<OsString>,
+    /// Print what icecream's scripts expect.
+    #[arg(long, hide = true)]
+    pub(super) as_icecream: bool,
 }
 
 #[derive(Debug, Args)]
@@ -422,6 +461,7 @@ mod tests {
             ("ice-scheduler.8", &["scheduler"][..]),
             ("ice-daemon.8", &["daemon"]),
             ("ice-build-native.1", &["build-native"]),
+            ("ice-doctor.1", &["doctor"]),
             ("ice-run.1", &["run"]),
             (
                 "ice.1",

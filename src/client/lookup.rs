@@ -59,7 +59,31 @@ pub fn compiler(
         .find_map(|command| beyond_masquerades(command, variables, cwd))
 }
 
-/// Finds the program of `command` as a shell would, masquerades included.
+/// Whether the name that this process was called by is a symlink whose immediate target is called
+/// `icerun`: then it is to run the program of that name under a local slot.
+pub fn is_icerun(name: &Bytes) -> bool {
+    if name.contains(&b'/') {
+        return is_link_to_icerun(name);
+    }
+    let us = own_identity();
+    let variables = Variables::of_this_process();
+    let path = search_path(&variables);
+    // The first program of that name is the one that was started.
+    let found = masquerade::find(name, path, NO_FILE, |path| {
+        let mut facts = facts(path, us)?;
+        facts.links.clear();
+        Some(facts)
+    });
+    found.program.is_some_and(|path| is_link_to_icerun(&path))
+}
+
+fn is_link_to_icerun(path: &[u8]) -> bool {
+    let target = fs::read_link(Bytes::from(path).as_path());
+    target.is_ok_and(|target| target.file_name().is_some_and(|name| name == "icerun"))
+}
+
+/// Finds the program of `command` as a shell would, masquerades of compilers included, but not the
+/// links to icerun: what they stand for is behind them.
 pub fn command(command: &Bytes, variables: &Variables, cwd: &Path) -> Option<Program> {
     let path = if command.contains(&b'/') {
         command.clone()
@@ -68,7 +92,7 @@ pub fn command(command: &Bytes, variables: &Variables, cwd: &Path) -> Option<Pro
         masquerade::find(command, search_path, NO_FILE, |path| {
             let mut facts = facts(path, NO_FILE)?;
             facts.links.clear();
-            Some(facts)
+            (!is_link_to_icerun(path)).then_some(facts)
         })
         .program?
     };

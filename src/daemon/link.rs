@@ -9,6 +9,7 @@ use smol::Task;
 use smol::channel::{self, Receiver, Sender};
 use smol::future::FutureExt;
 
+use crate::clock;
 use crate::connection::{self, Connection, ConnectionError};
 use crate::daemon::session::{Input, Output, Session};
 pub use crate::daemon::session::{LinkCommand, LinkEvent};
@@ -193,8 +194,11 @@ impl Link {
                     // A daemon that no longer listens is about to close the commands, too.
                     self.events.send(event).await.ok();
                 }
-                Output::Send(message) => {
+                Output::Send(mut message) => {
                     let Some(wire) = &self.wire else { continue };
+                    if let ToScheduler::State(state) = &mut message {
+                        state.clock_ms = clock::now_ms();
+                    }
                     if wire.outbox.try_send(message).is_err() {
                         self.wire = None;
                         let why = "the scheduler does not read".to_owned();

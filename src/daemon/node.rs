@@ -543,6 +543,8 @@ impl Dispatcher {
             memory_mib: self.pressure.memory_mib,
             processor_stall_milli: self.pressure.processor_stall_milli,
             memory_stall_milli: self.pressure.memory_stall_milli,
+            // The link looks at the clock when it sends this.
+            clock_ms: 0,
         }
     }
 

@@ -303,6 +303,20 @@ impl Walk<'_, '_> {
                 }
             }
         }
+        let meant = alphanumeric(name);
+        if matches!(usage, Use::Include | Use::Next)
+            && (founds.is_empty() || usage == Use::Next)
+            && !meant.is_empty()
+            && meant.len() < name.len()
+        {
+            // clang guesses that this was meant, and after the error goes on with it.
+            founds.extend(self.lookup(beside, meant, mark)?);
+            for form in [Form::Quote, Form::Angle] {
+                let first = self.first_match(form, meant, None)?;
+                mark.extend_from_slice(&first.passed);
+                founds.extend(first.found);
+            }
+        }
         for found in founds {
             match usage {
                 Use::Include | Use::Next | Use::Assembly => self.nodes(found, enter),
@@ -595,5 +609,15 @@ impl Walk<'_, '_> {
         let old = graph.remembered.insert(memory, (changes, scan.clone()));
         graph.remembered_entries += scan.entries.len();
         graph.remembered_entries -= old.map_or(0, |(_, old)| old.entries.len());
+    }
+}
+
+/// A name without what is neither a letter nor a digit at its ends.
+fn alphanumeric(name: &[u8]) -> &[u8] {
+    let start = name.iter().position(u8::is_ascii_alphanumeric);
+    let end = name.iter().rposition(u8::is_ascii_alphanumeric);
+    match (start, end) {
+        (Some(start), Some(end)) => &name[start..=end],
+        _ => b"",
     }
 }

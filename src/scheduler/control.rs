@@ -281,6 +281,7 @@ mod tests {
             speed_percent: 150,
             no_remote: no_remote.map(str::to_owned),
             load_milli: 2000,
+            skew_ms: None,
         };
         let job = |number, node: Option<&str>, file: &str| Job {
             number,
@@ -292,6 +293,7 @@ mod tests {
             status: Some(Status {
                 nodes: vec![node("anvil", 1, Some("blocked")), node("bellows", 2, None)],
                 waiting: 1,
+                ..Status::default()
             }),
             master: None,
             jobs: vec![job(5, Some("bellows"), "a.c"), job(6, None, "b\n.c")],

@@ -16,12 +16,13 @@ use smol::Task;
 use smol::channel::{self, TrySendError};
 use smol::future::FutureExt;
 
+use crate::clock;
 use crate::connection::{Connection, ConnectionError, Receiver, Sender};
 use crate::discover::{Seal, Sockets};
 use crate::executor;
 use crate::id::{Term, Time};
 use crate::key::Credentials;
-use crate::message::{FromScheduler, NodeStatus, ToScheduler};
+use crate::message::{FromScheduler, NodeStatus, Status, ToScheduler};
 use crate::reactor::{Async, Timer};
 use crate::scheduler::audience::{self, Guest, Told};
 use crate::scheduler::control::{self, Command, Picture};
@@ -385,6 +386,8 @@ struct Peer {
     outbox: channel::Sender<FromScheduler>,
     /// Messages of news that were left out since the last that was not, and the news in them.
     left_out: (u32, u64),
+    /// By how many milliseconds its clock is ahead of ours, as its last report came.
+    skew_ms: Option<i64>,
     writer: Task<()>,
     /// Reads as long as it is held.
     _reader: Task<()>,
@@ -591,6 +594,7 @@ impl Dispatcher {
             node: None,
             outbox,
             left_out: (0, 0),
+            skew_ms: None,
             writer: executor::spawn(async {}),
             _reader: executor::spawn(async {}),
         };
@@ -691,7 +695,10 @@ impl Dispatcher {
                                 false => Command::Unblock(hosts),
                             });
                         }
-                        message => self.event(Event::Message(peer, message)),
+                        message => {
+                            self.compare_clocks(peer, &message);
+                            self.event(Event::Message(peer, message));
+                        }
                     }
                 }
             }
@@ -699,6 +706,27 @@ impl Dispatcher {
                 self.part(peer, &why);
                 self.event(Event::Left(peer));
             }
+        }
+    }
+
+    /// Notes how far a node's clock is from ours. The core knows neither: nothing is decided by them.
+    fn compare_clocks(&mut self, peer: PeerId, message: &ToScheduler) {
+        if let ToScheduler::State(state) = message
+            && state.clock_ms > 0
+            && let Some(peer) = self.peers.get_mut(&peer)
+        {
+            let ahead = i128::from(state.clock_ms) - i128::from(clock::now_ms());
+            peer.skew_ms = i64::try_from(ahead).ok();
+        }
+    }
+
+    /// Adds what only the shell knows.
+    fn add_clocks(&self, status: &mut Status) {
+        status.clock_ms = clock::now_ms();
+        let named = |peer: &Peer| Some((peer.node.clone()?, peer.skew_ms?));
+        let skews: BTreeMap<String, i64> = self.peers.values().filter_map(named).collect();
+        for node in &mut status.nodes {
+            node.skew_ms = skews.get(&node.name).copied();
         }
     }
 
@@ -750,6 +778,7 @@ impl Dispatcher {
             node: None,
             outbox,
             left_out: (0, 0),
+            skew_ms: None,
             writer: executor::spawn(write(id, sender, outgoing, self.inputs.clone())),
             _reader: executor::spawn(read(id, receiver, patience, self.inputs.clone())),
         };
@@ -786,6 +815,9 @@ impl Dispatcher {
     }
 
     fn send(&mut self, id: PeerId, mut message: FromScheduler) -> Result<(), &'static str> {
+        if let FromScheduler::Status(status) = &mut message {
+            self.add_clocks(status);
+        }
         let Some(peer) = self.peers.get_mut(&id) else {
             // It was dropped by an action before this one.
             return Ok(());

@@ -432,12 +432,16 @@ impl Core {
                 speed_percent: speed_percent(node, mean),
                 no_remote: node.no_remote.clone(),
                 load_milli: node.state.load_milli,
+                // Clocks are the shell's.
+                skew_ms: None,
             })
             .collect();
         nodes.sort_by(|a, b| a.name.cmp(&b.name));
         Status {
             nodes,
             waiting: self.queue.len() as u32,
+            totals: self.chronicle.totals(),
+            clock_ms: 0,
         }
     }
 

@@ -206,7 +206,8 @@ mod tests {
     #[test]
     fn jobs_go_where_they_are_finished_first() {
         let second = 1_000_000.0;
-        let cases: &[(&str, &[f64], &[Room], &[Allotment])] = &[
+        type Case<'a> = (&'a str, &'a [f64], &'a [Room], &'a [Allotment]);
+        let cases: &[Case<'_>] = &[
             (
                 "the fast first, then the slow",
                 &[second, second],

@@ -106,6 +106,26 @@ impl From<ConnectionError> for Undelivered {
 }
 
 impl Delivered {
+    /// Its files, which wait under temporary names.
+    pub fn files(&self) -> &[Pending] {
+        &self.files
+    }
+
+    /// The same, without the rest.
+    pub fn into_files(self) -> Vec<Pending> {
+        self.files
+    }
+
+    /// Whether the other one has files at the same places and did the same besides, whatever is in
+    /// the files.
+    pub fn is_like(&self, other: &Self) -> bool {
+        let places = |delivered: &Self| -> Vec<_> {
+            let files = delivered.files.iter();
+            files.map(|file| file.place().to_owned()).collect()
+        };
+        places(self) == places(other) && self.made == other.made && self.removed == other.removed
+    }
+
     /// Puts every file in its place.
     pub async fn commit(self, umask: u32) -> io::Result<()> {
         let Self {

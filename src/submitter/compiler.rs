@@ -1,16 +1,17 @@
-//! Which compiler a call means, what it says of the command line, and which toolchain that is.
+//! Which compiler a call means, and what it says of the command line.
 //!
 //! These are the steps that need no node; `ice explain` takes them too.
 
 use std::path::Path;
 
 use super::environment;
+use super::extra;
 use super::inputs::{self, Inputs, Reason, because};
 use crate::args::{self, Invocation, Verdict};
 use crate::id::{AbsPath, Bytes};
 use crate::masquerade::file_name;
 use crate::message::Call;
-use crate::toolchain::{Located, Toolchain, Toolchains, selection};
+use crate::toolchain::Toolchain;
 
 /// The verdict on a call in the directory `cwd`.
 pub fn classify(call: &Call, cwd: &AbsPath) -> Verdict {
@@ -28,47 +29,14 @@ pub fn classify(call: &Call, cwd: &AbsPath) -> Verdict {
         cwd,
         env: &call.env,
     };
-    args::classify(&invocation, &mut |path| {
+    let mut verdict = args::classify(&invocation, &mut |path| {
         let path = Path::new(call.cwd.as_os_str()).join(Bytes::from(path).as_path());
         inputs::read_bounded(&path).ok()
-    })
-}
-
-/// The compiler's toolchain: this machine's, or an archive that `ICECC_VERSION` names.
-///
-/// # Errors
-/// The reason why the compiler can't be sent.
-pub async fn locate(
-    toolchains: &Toolchains,
-    platform: &str,
-    call: &Call,
-) -> Result<Located, Reason> {
-    let compiler = call.compiler.as_path();
-    let located = match archive(call) {
-        None => {
-            let search_path = call
-                .variable("PATH")
-                .map(|path| &path[..])
-                .unwrap_or_default();
-            toolchains.locate(compiler, search_path).await
-        }
-        Some(version) => {
-            let name = file_name(&call.compiler);
-            let selected = selection::select(version, platform.as_bytes(), name);
-            let Some(selected) = selected.into_iter().next() else {
-                let sentence = "no archive of ICECC_VERSION is for this machine and compiler";
-                return Err(because("toolchain", sentence));
-            };
-            toolchains.unpack(selected.file.as_path(), compiler).await
-        }
-    };
-    located.map_err(|error| because("toolchain", error.to_string()))
-}
-
-/// The archives that the user chose instead of this machine's compiler.
-pub fn archive(call: &Call) -> Option<&Bytes> {
-    call.variable("ICECC_VERSION")
-        .filter(|value| !value.is_empty())
+    });
+    if let Verdict::Distribute(plan) = &mut verdict {
+        plan.extra_inputs.extend(extra::named(call));
+    }
+    verdict
 }
 
 /// What the user's variables would load into the compiler instead of its own libraries, or fail to.

@@ -6,8 +6,9 @@ use std::path::PathBuf;
 
 use smol::lock::Semaphore;
 
-use super::compiler::{archive, classify, locate, other_library, shared_place};
-use super::inputs::{self, Compiler, Means, Reason, because};
+use super::choice;
+use super::compiler::{classify, other_library, shared_place};
+use super::inputs::{self, Means, Reason, because};
 use super::locale::{Locale, Locales};
 use super::native::Processors;
 use super::output;
@@ -89,15 +90,13 @@ pub async fn explain(
     }
     let no_spool = |error: io::Error| because("toolchain", error.to_string());
     let toolchains = Toolchains::new(spool).map_err(no_spool)?;
-    let located = locate(&toolchains, platform, call).await?;
+    let mut choices = choice::choices(call, platform)?;
+    let (chosen, located) = choice::locate(&toolchains, call, &mut choices).await?;
     let toolchain = &located.toolchain;
     if let Some(reason) = other_library(call, &cwd, toolchain) {
         return Err(reason);
     }
-    let compiler = match archive(call) {
-        Some(_) => Compiler::Archived,
-        None => Compiler::Installed(toolchain.digest),
-    };
+    let compiler = chosen.compiler(&located);
     let means = Means {
         sources: &Sources::default(),
         processors: &Processors::default(),

@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use smol::lock::Semaphore;
 
 use super::attempt::Delivered;
+use super::extra;
 use super::locale::{Locale, has_errors};
 use super::missing;
 use super::native::{self, Adapted, Processors};
@@ -259,10 +260,7 @@ pub async fn prepare(
     means: Means<'_>,
 ) -> Result<Inputs, Reason> {
     let no_place = |error: io::Error| because("output-place", error.to_string());
-    let asked = call
-        .variable("ICECC_REMOTE_CPP")
-        .is_some_and(|value| value.is_empty() || value[0] == b'0')
-        || compiler == Compiler::Archived;
+    let asked = wants_text(call, plan.family) || compiler == Compiler::Archived;
     let mut declined = means.given_up.cloned();
     if let (Compiler::Installed(toolchain), false, None) = (compiler, asked, &declined) {
         match means.sources.scan(call, cwd, plan, toolchain).await {
@@ -317,7 +315,20 @@ pub async fn prepare(
             ));
         }
     };
-    preprocessed(cwd, plan, steps, text, asked, declined).map_err(no_place)
+    let files = extra::named(call);
+    let base = cwd.clone();
+    let extra = smol::unblock(move || extra::entries(&base, &files)).await;
+    let extra = extra.map_err(|error| because("extra-files", error.to_string()))?;
+    preprocessed(cwd, plan, steps, text, extra, asked, declined).map_err(no_place)
+}
+
+/// Whether the user wants his sources preprocessed here.
+fn wants_text(call: &Call, family: Family) -> bool {
+    let older = (family == Family::Clang).then_some("ICECC_CLANG_REMOTE_CPP");
+    let mut names = [Some("ICECC_REMOTE_CPP"), older].into_iter().flatten();
+    names
+        .find_map(|name| call.variable(name))
+        .is_some_and(|value| value.is_empty() || value[0] == b'0')
 }
 
 fn source(cwd: &AbsPath, plan: &Plan, scan: &Scan) -> io::Result<Inputs> {
@@ -344,13 +355,15 @@ fn preprocessed(
     plan: &Plan,
     steps: &args::Preprocessed,
     text: Arc<Vec<u8>>,
+    extra: Vec<Entry>,
     asked: bool,
     declined: Option<Reason>,
 ) -> io::Result<Inputs> {
     let mut argv = steps.compile.clone();
     argv[steps.compile_input] = Bytes::from(TEXT_PLACE);
     let (digest, entry) = made_entry(TEXT_PLACE, &text)?;
-    let mut entries = vec![entry];
+    let mut entries = extra;
+    entries.push(entry);
     let writable = canonical(cwd, plan, &mut entries)?;
     // Directories come into being with what is in them; the symlinks have to be told.
     entries.retain(|entry| entry.kind != EntryKind::Directory);

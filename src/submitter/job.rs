@@ -11,11 +11,12 @@ use smol::future::FutureExt;
 use smol::lock::Semaphore;
 
 use super::attempt::{self, Contents, Delivered, Prepared, Undelivered};
+use super::choice;
 use super::client::Client;
-use super::compiler::{self, classify, other_library, shared_place};
+use super::compiler::{classify, other_library, shared_place};
 use super::course::{self, Course, Step};
 use super::environment;
-use super::inputs::{self, Compiler, Inputs, Means, Misses, Reason, because};
+use super::inputs::{self, Inputs, Means, Misses, Reason, because};
 use super::locale::{Locale, Locales};
 use super::native::Processors;
 use super::output;
@@ -24,6 +25,7 @@ use super::placement::{Lease, Placement, Progress, Word};
 use super::pool::Pool;
 use super::race::{Next, Race};
 use super::sources::Sources;
+use super::verification::{self, Rota};
 use super::wish::want;
 use crate::account;
 use crate::args::{Family, Plan, Verdict};
@@ -31,7 +33,7 @@ use crate::config::Declined;
 use crate::executor;
 use crate::id::{AbsPath, Bytes, Digest, JobId};
 use crate::key::Credentials;
-use crate::message::{Answer, Call, CallKind, JobSpec, Mode, Outcome, PROTOCOL, Report};
+use crate::message::{Answer, Call, CallKind, JobSpec, Mode, Outcome, OwnNode, PROTOCOL, Report};
 use crate::reactor::Async;
 use crate::toolchain::{Located, Toolchain, Toolchains};
 
@@ -40,7 +42,7 @@ const SHORT_WAIT: Duration = Duration::from_millis(5);
 
 /// Places the compiles of one user on one machine.
 pub struct Submitter {
-    placement: Arc<Placement>,
+    pub(super) placement: Arc<Placement>,
     pool: Pool,
     toolchains: Toolchains,
     sources: Sources,
@@ -54,12 +56,15 @@ pub struct Submitter {
     platform: String,
     tenant: [u8; 16],
     jobs: AtomicU64,
+    rota: Rota,
 }
 
 /// What a call came to.
-enum Ending {
+pub(super) enum Ending {
     /// It was compiled elsewhere.
     Remote(Box<Delivered>, Report),
+    /// Two nodes compiled it differently, and this is to be said.
+    Different(String, Report),
     /// It is to be run here; under this lease, if there is one.
     Local(Report, Option<Lease>),
 }
@@ -92,6 +97,7 @@ impl Submitter {
             declined,
             tenant,
             jobs: AtomicU64::new(0),
+            rota: Rota::default(),
         }))
     }
 
@@ -158,6 +164,12 @@ impl Submitter {
                         )
                     }
                 }
+            }
+            Ending::Different(said, report) => {
+                let data = Bytes(said.into_bytes());
+                client.say(&Answer::Output { stream: 2, data }).await?;
+                let status = verification::DIFFERENT_STATUS;
+                return client.say(&Answer::Exit { status, report }).await;
             }
             Ending::Local(report, lease) => (report, lease),
         };
@@ -238,23 +250,25 @@ impl Submitter {
                 return Err(because("output-place", format!("{place}: {obstacle}")));
             }
         }
-        let located = compiler::locate(&self.toolchains, &self.platform, call).await?;
-        let toolchain = &located.toolchain;
-        if let Some(reason) = other_library(call, cwd, toolchain) {
+        let mut choices = choice::choices(call, &self.platform)?;
+        let (mut chosen, mut located) =
+            choice::locate(&self.toolchains, call, &mut choices).await?;
+        if let Some(reason) = other_library(call, cwd, &located.toolchain) {
             return Err(reason);
         }
-        let compiler = match compiler::archive(call) {
-            Some(_) => Compiler::Archived,
-            None => Compiler::Installed(toolchain.digest),
-        };
         let locale = self.locales.of(call, plan.family).await;
+        let verified = self.rota.is_due(verification::rate(call));
         let mut course = Course::default();
         let mut inputs: Option<Inputs> = None;
         let mut misses = Misses::default();
         'courses: loop {
-            let ticket = self
-                .placement
-                .ask(want(call, cwd, plan, toolchain, &course));
+            let toolchain = &located.toolchain;
+            let compiler = chosen.compiler(&located);
+            let mut wanted = want(call, cwd, plan, toolchain, &course);
+            if verified {
+                wanted.own = OwnNode::Nothing;
+            }
+            let ticket = self.placement.ask(wanted);
             // A job that has to wait is made ready meanwhile. One that does not may stay here.
             let mut first = async { Some(ticket.word().await) }
                 .or(async {
@@ -264,6 +278,13 @@ impl Submitter {
                 .await;
             match first {
                 Some(Word::Lease(lease)) if lease.is_own() => return Ok(own(report, lease)),
+                // Nodes of another platform may have the user's archive for them.
+                Some(Word::Denied(_)) if !choices.is_empty() => {
+                    drop(ticket);
+                    (chosen, located) =
+                        choice::locate(&self.toolchains, call, &mut choices).await?;
+                    continue;
+                }
                 Some(Word::Denied(why)) => return Err(because("no-node", why)),
                 _ => {}
             }
@@ -288,6 +309,14 @@ impl Submitter {
                 let sentence = format!("{place}: the compiler itself is below it");
                 return Err(because("toolchain-place", sentence));
             }
+            let job = Job {
+                call,
+                cwd,
+                plan,
+                inputs: prepared,
+                located: &located,
+                locale,
+            };
             let mut race = Race::default();
             loop {
                 let next = match first.take() {
@@ -295,16 +324,19 @@ impl Submitter {
                     _ => race.next(&ticket).await,
                 };
                 match next {
+                    Next::Denied(_) if race.is_empty() && !choices.is_empty() => {
+                        drop(race);
+                        (chosen, located) =
+                            choice::locate(&self.toolchains, call, &mut choices).await?;
+                        continue 'courses;
+                    }
                     Next::Denied(why) => return Err(because("no-node", why)),
                     Next::Lease(lease) if lease.is_own() && race.is_empty() => {
                         return Ok(own(report, lease));
                     }
                     Next::Lease(lease) => {
                         let progress = lease.progress();
-                        race.enter(
-                            lease,
-                            self.attempt(progress, call, plan, prepared, &located, locale),
-                        );
+                        race.enter(lease, self.attempt(progress, job));
                     }
                     Next::Ended(lease, Ok(delivered)) => {
                         course.depart();
@@ -312,6 +344,7 @@ impl Submitter {
                         report.mode = prepared.mode;
                         report.reason = prepared.declined.clone();
                         report.node = lease.grant().name.clone();
+                        let node = lease.grant().node;
                         let outcome = Outcome::Done {
                             usage: delivered.usage,
                             output_bytes: delivered.file_bytes,
@@ -328,6 +361,11 @@ impl Submitter {
                         }
                         if let Some(reason) = prepared.distrusts(call, plan, locale, &delivered) {
                             return Err(reason);
+                        }
+                        if verified {
+                            drop(race);
+                            let report = report.clone();
+                            return Ok(self.verify(job, node, delivered, report).await);
                         }
                         return Ok(Ending::Remote(Box::new(delivered), report.clone()));
                     }
@@ -359,15 +397,19 @@ impl Submitter {
     }
 
     /// One try on the node of a lease.
-    async fn attempt(
+    pub(super) async fn attempt(
         &self,
         progress: Progress,
-        call: &Call,
-        plan: &Plan,
-        inputs: &Inputs,
-        located: &Located,
-        locale: Locale,
+        job: Job<'_>,
     ) -> Result<Delivered, Undelivered> {
+        let Job {
+            call,
+            plan,
+            inputs,
+            located,
+            locale,
+            ..
+        } = job;
         let toolchain = &located.toolchain;
         let language = match locale {
             Locale::Like(value) | Locale::ButForErrors(value) => Some(value),
@@ -428,6 +470,17 @@ impl Submitter {
         }
         result
     }
+}
+
+/// Everything that is sent of a job.
+#[derive(Clone, Copy)]
+pub(super) struct Job<'a> {
+    pub(super) call: &'a Call,
+    pub(super) cwd: &'a AbsPath,
+    pub(super) plan: &'a Plan,
+    pub(super) inputs: &'a Inputs,
+    pub(super) located: &'a Located,
+    pub(super) locale: Locale,
 }
 
 /// The job is compiled on this machine, under a lease for that.

@@ -5,11 +5,13 @@
 
 pub mod allot;
 pub mod attempt;
+pub mod choice;
 pub mod client;
 pub mod compiler;
 pub mod course;
 pub mod environment;
 pub mod explain;
+pub mod extra;
 pub mod holdings;
 pub mod inputs;
 pub mod job;
@@ -25,4 +27,5 @@ pub mod preprocess;
 pub mod race;
 pub mod sources;
 pub mod spelling;
+pub mod verification;
 pub mod wish;

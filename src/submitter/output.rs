@@ -79,8 +79,24 @@ impl Pending {
         self.is_prompt
     }
 
+    /// Where it is to be.
+    pub fn place(&self) -> &Path {
+        &self.place
+    }
+
+    /// Where it lies until then.
+    pub fn temporary(&self) -> &Path {
+        &self.temporary
+    }
+
     /// Puts the file in its place.
-    pub fn commit(mut self) -> io::Result<()> {
+    pub fn commit(self) -> io::Result<()> {
+        let place = self.place.clone();
+        self.commit_as(&place)
+    }
+
+    /// Puts the file at another place in the same directory.
+    pub fn commit_as(mut self, place: &Path) -> io::Result<()> {
         if self.missing != 0 {
             return Err(io::Error::new(
                 io::ErrorKind::UnexpectedEof,
@@ -89,7 +105,7 @@ impl Pending {
         }
         self.file
             .set_permissions(fs::Permissions::from_mode(self.mode))?;
-        fs::rename(&self.temporary, &self.place)?;
+        fs::rename(&self.temporary, place)?;
         self.is_placed = true;
         Ok(())
     }

@@ -171,7 +171,7 @@ impl Placement {
                     let lease = Lease {
                         placement: self.clone(),
                         request,
-                        grant,
+                        grant: Arc::new(grant),
                         started: Arc::default(),
                         outcome: Some(Outcome::Unused),
                     };
@@ -249,7 +249,7 @@ impl Drop for Ticket {
 pub struct Lease {
     placement: Arc<Placement>,
     request: RequestId,
-    grant: Grant,
+    grant: Arc<Grant>,
     started: Arc<AtomicBool>,
     outcome: Option<Outcome>,
 }
@@ -302,7 +302,7 @@ impl Drop for Lease {
 pub struct Progress {
     placement: Arc<Placement>,
     request: RequestId,
-    grant: Grant,
+    grant: Arc<Grant>,
     started: Arc<AtomicBool>,
 }
 

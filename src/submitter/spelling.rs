@@ -11,7 +11,7 @@ use crate::id::{AbsPath, Bytes};
 use crate::message::{Entry, EntryKind};
 
 /// Symlinks that are followed at most, as in the kernel.
-const SYMLINKS_MAX: u32 = 40;
+pub(super) const SYMLINKS_MAX: u32 = 40;
 
 /// Resolves `spelled`, which is relative to the canonical directory `base` or absolute. Adds each
 /// symlink and each directory that the way leads through to `entries`.

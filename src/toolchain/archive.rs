@@ -11,6 +11,7 @@ use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tar::EntryType;
@@ -21,7 +22,7 @@ use crate::message::{Entry, EntryKind, Manifest, Mtime};
 use super::elf;
 use super::gzip;
 use super::manifest::{self, ENTRIES_MAX, ManifestError, TOTAL_BYTES_MAX};
-use super::probe::{Located, ProbeError, Toolchain, language, probe};
+use super::probe::{ProbeError, Toolchain, language, probe_with};
 use super::stamp::{Digests, Stamps};
 
 /// The most headers of an archive, directories and extended ones included.
@@ -129,15 +130,37 @@ pub fn build_native(
     compression: Compression,
     directory: &Path,
 ) -> Result<PathBuf, ArchiveError> {
-    let located = probe(compiler, search_path, &Digests::default())?;
-    let digest = located.toolchain.digest;
+    build(&[compiler], &[], search_path, compression, directory)
+}
+
+/// The same of several compilers, one at least, in one archive with `files` besides (absolute paths).
+pub fn build(
+    compilers: &[&Path],
+    files: &[PathBuf],
+    search_path: &[u8],
+    compression: Compression,
+    directory: &Path,
+) -> Result<PathBuf, ArchiveError> {
+    let digests = Digests::default();
+    let mut whole: Option<Toolchain> = None;
+    for compiler in compilers {
+        let files = if whole.is_none() { files } else { &[] };
+        let located = probe_with(compiler, files, search_path, &digests)?;
+        let part = Arc::into_inner(located.toolchain).expect("it was just made");
+        whole = Some(match whole {
+            Some(whole) => whole.joined(part)?,
+            None => part,
+        });
+    }
+    let toolchain = whole.expect("there is a compiler");
+    let digest = toolchain.digest;
     let path = directory.join(format!("{digest}{}", compression.suffix()));
     let partial = directory.join(format!("{digest}.{}.partial", std::process::id()));
     let failed = |error| ArchiveError::File {
         path: path.clone(),
         error,
     };
-    let written = write(&located, compression, &partial);
+    let written = write(&toolchain, compression, &partial);
     let written = written.and_then(|()| fs::rename(&partial, &path));
     if let Err(error) = written {
         // What is half written is of no use to anyone, and its loss is not worth a second error.
@@ -147,27 +170,27 @@ pub fn build_native(
     Ok(path)
 }
 
-fn write(located: &Located, compression: Compression, path: &Path) -> io::Result<()> {
+fn write(toolchain: &Toolchain, compression: Compression, path: &Path) -> io::Result<()> {
     let mut file = File::create(path)?;
     let out = BufWriter::with_capacity(64 << 10, &mut file);
     match compression {
-        Compression::None => write_tar(&located.toolchain, out)?.flush()?,
+        Compression::None => write_tar(toolchain, out)?.flush()?,
         Compression::Gzip => {
             let packer = gzip::Writer::new(out)?;
-            write_tar(&located.toolchain, packer)?.finish()?.flush()?;
+            write_tar(toolchain, packer)?.finish()?.flush()?;
         }
         Compression::Bzip2 => {
             let packer = bzip2::write::BzEncoder::new(out, bzip2::Compression::best());
-            write_tar(&located.toolchain, packer)?.finish()?.flush()?;
+            write_tar(toolchain, packer)?.finish()?.flush()?;
         }
         Compression::Xz => {
             let packer = lzma_rust2::XzWriter::new(out, lzma_rust2::XzOptions::with_preset(6))?;
-            write_tar(&located.toolchain, packer)?.finish()?.flush()?;
+            write_tar(toolchain, packer)?.finish()?.flush()?;
         }
         Compression::Zstd => {
             // The encoder knows no `Write` and panics where reading or writing fails: it is
             // given memory on both sides.
-            let plain = write_tar(&located.toolchain, Vec::new())?;
+            let plain = write_tar(toolchain, Vec::new())?;
             let level = ruzstd::encoding::CompressionLevel::Fastest;
             let packed = ruzstd::encoding::compress_to_vec(&plain[..], level);
             let mut out = out;
@@ -578,6 +601,7 @@ impl<R: Read> Read for Bounded<R> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::probe::Located;
     use super::*;
 
     /// A toolchain of two files, one of them twice, a symlink and an empty directory.
@@ -633,7 +657,7 @@ mod tests {
         for text in ["none", "gzip", "bzip2", "xz", "zstd"] {
             let compression = Compression::parse(text.as_bytes()).unwrap();
             let path = directory.path().join(format!("a{}", compression.suffix()));
-            write(&located, compression, &path).unwrap();
+            write(&located.toolchain, compression, &path).unwrap();
             let read = open(&path, directory.path(), Stamps::default()).unwrap();
             assert_eq!(read.manifest, located.toolchain.manifest, "{text}");
             assert_eq!(read.digest, located.toolchain.digest);

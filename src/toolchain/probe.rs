@@ -102,6 +102,39 @@ impl Toolchain {
         self.blobs.keys()
     }
 
+    /// This one and another in one list: a compiler and the files that it needs besides, or two compilers.
+    ///
+    /// # Errors
+    /// When the two have different things at one place, or are too much together.
+    pub(super) fn joined(self, other: Self) -> Result<Self, ManifestError> {
+        let mut entries: BTreeMap<AbsPath, EntryKind> = BTreeMap::new();
+        for entry in self
+            .manifest
+            .entries
+            .into_iter()
+            .chain(other.manifest.entries)
+        {
+            entries.insert(entry.path, entry.kind);
+        }
+        let entries = entries.into_iter();
+        let manifest = Manifest {
+            platform: self.manifest.platform,
+            entries: entries.map(|(path, kind)| Entry { path, kind }).collect(),
+        };
+        manifest::check(&manifest)?;
+        let mut blobs = self.blobs;
+        blobs.extend(other.blobs);
+        let mut stamps = self.stamps;
+        stamps.extend(other.stamps);
+        Ok(Self {
+            digest: manifest::name(&manifest),
+            manifest,
+            blobs,
+            stamps,
+            _spool: None,
+        })
+    }
+
     pub(super) fn from_archive(
         manifest: Manifest,
         blobs: BTreeMap<Digest, PathBuf>,
@@ -134,6 +167,17 @@ pub fn probe(
     search_path: &[u8],
     digests: &Digests,
 ) -> Result<Located, ProbeError> {
+    probe_with(compiler, &[], search_path, digests)
+}
+
+/// The same with other files in the toolchain, absolute paths; programs and libraries bring along
+/// the libraries that they need.
+pub(super) fn probe_with(
+    compiler: &Path,
+    files: &[PathBuf],
+    search_path: &[u8],
+    digests: &Digests,
+) -> Result<Located, ProbeError> {
     let mut disk = Disk;
     let mut probe = Probe {
         compiler,
@@ -154,6 +198,14 @@ pub fn probe(
     };
     probe.names(&program, &drivers)?;
     probe.locale();
+    for file in files {
+        let spelled = file.as_os_str().as_bytes();
+        let is_program = AbsPath::parse(spelled).is_ok_and(|path| Disk.elf(&path).is_some());
+        match is_program {
+            true => probe.closure.program(spelled).map(drop)?,
+            false => probe.closure.file(spelled).map(drop)?,
+        }
+    }
 
     let machine = Disk.elf(&driver).map(|elf| elf.machine);
     let platform = machine.and_then(|machine| machine.platform());

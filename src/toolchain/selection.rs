@@ -25,8 +25,8 @@ pub struct Selected {
 }
 
 /// The archives of `version` (`[platform:]file[=prefix],…`) that are for the compiler called
-/// `name`, one for each platform. Once one entry has a prefix, all are chosen by it: an entry is for
-/// the compilers of its prefix, and one without for those that have none.
+/// `name`, one for each platform, the own `platform` first. Once one entry has a prefix, all are chosen by it:
+/// an entry is for the compilers of its prefix, and one without for those that have none.
 pub fn select(version: &[u8], platform: &[u8], name: &[u8]) -> Vec<Selected> {
     let entries = version.split(|&byte| byte == b',');
     let entries: Vec<Listed<'_>> = entries
@@ -50,6 +50,8 @@ pub fn select(version: &[u8], platform: &[u8], name: &[u8]) -> Vec<Selected> {
             });
         }
     }
+    // Stable: the others stay in the order in which they are listed.
+    selected.sort_by_key(|one| one.platform[..] != *platform);
     selected
 }
 
@@ -98,7 +100,7 @@ mod tests {
             (
                 "ia64:/a.tar.bz2,/b.tgz",
                 "gcc",
-                &[("ia64", "/a.tar.bz2"), ("x86_64", "/b.tgz")],
+                &[("x86_64", "/b.tgz"), ("ia64", "/a.tar.bz2")],
             ),
             ("/n.tar,/a.tar=arm-linux", "gcc", &[("x86_64", "/n.tar")]),
             (
@@ -110,6 +112,16 @@ mod tests {
             ("/n.tar,/a.tar=arm-linux", "gcc-12", &[]),
             ("/n.tar,/a.tar=gcc", "gcc-12", &[("x86_64", "/a.tar")]),
             ("/a.zip,/b.tar.zst", "gcc", &[("x86_64", "/b.tar.zst")]),
+            (
+                "native.tar.gz,ia64:/path/cross.tar.bz2,arm.tar.gz=arm-linux-gnueabihf",
+                "arm-linux-gnueabihf-gcc",
+                &[("x86_64", "arm.tar.gz")],
+            ),
+            (
+                "native.tar.gz,ia64:/path/cross.tar.bz2,arm.tar.gz=arm-linux-gnueabihf",
+                "gcc",
+                &[("x86_64", "native.tar.gz"), ("ia64", "/path/cross.tar.bz2")],
+            ),
         ] {
             let found = select(version.as_bytes(), b"x86_64", name.as_bytes());
             let expect: Vec<_> = expect
