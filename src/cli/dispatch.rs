@@ -73,7 +73,11 @@ pub(super) fn dispatch(
             build_native(BuildNativeConfig { compiler }, world)?;
         }
         Word::Key(options) => key(world.key(options)?)?,
-        Word::Run(options) => return run::run(options.command, world),
+        Word::Run(options) => return run::run(options.command, world, None),
+        Word::Trace(options) => {
+            let file = world.cwd.join(options.file);
+            return run::run(options.command, world, Some(&file));
+        }
         Word::Local(options) => {
             return Ok(client::run(Invocation {
                 kind: CallKind::Local,

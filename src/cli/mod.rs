@@ -16,5 +16,6 @@ mod run;
 mod settings;
 mod symlinks;
 mod tally;
+mod trace;
 
 pub use entry::run;

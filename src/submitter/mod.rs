@@ -25,4 +25,5 @@ pub mod preprocess;
 pub mod race;
 pub mod sources;
 pub mod spelling;
+pub mod stopwatch;
 pub mod wish;
