@@ -195,8 +195,9 @@ fn status(config: StatusConfig) -> Done {
     let text = executor::block_on(async {
         let names = &config.schedulers;
         let addresses = whereabouts::locate(names, &credentials, &netname, DISCOVERY_WAIT).await;
-        let addresses = addresses.map_err(|why| {
-            format!("{why}: start `ice scheduler`, or name its machine with --scheduler")
+        let addresses = addresses.map_err(|why| match names.is_empty() {
+            true => format!("{why}: start `ice scheduler`, or name its machine with --scheduler"),
+            false => why,
         })?;
         status::status(&addresses, &credentials, config.json)
             .await

@@ -97,7 +97,12 @@ impl Call {
                 Some("remote") => line["node"].as_str().unwrap_or("unknown").to_owned(),
                 _ => HERE.to_owned(),
             },
-            file: line["file"].as_str().unwrap_or("no file").to_owned(),
+            // What has no main file, a link say, is called by why it is here.
+            file: match (line["file"].as_str(), line["reason"].as_str()) {
+                (Some(file), _) => file.to_owned(),
+                (None, Some(reason)) => reason.split(':').next().unwrap_or(reason).to_owned(),
+                (None, None) => "no file".to_owned(),
+            },
             began_us,
             wall_us,
             phases,
