@@ -126,6 +126,67 @@ pub struct Report {
     pub file: Bytes,
     /// How many nodes were tried, this machine included.
     pub tries: u32,
+    /// How many files, links and directories were shown to the compiler, its own not counted; 0 when local.
+    pub files: u32,
+    /// Where its time went, in the order of time, none overlapping another; at most [`SPANS_MAX`].
+    pub phases: Vec<Span>,
+}
+
+/// The spans that a report has at most; later ones are left out.
+pub const SPANS_MAX: usize = 32;
+
+/// A part of a call's time, in microseconds since the call was taken in by whoever made the span.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Span {
+    /// What was done.
+    pub phase: CallPhase,
+    /// When it began.
+    pub from_us: u64,
+    /// When it ended.
+    pub to_us: u64,
+}
+
+/// What a call spends its time on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CallPhase {
+    /// The command line is read.
+    Classify,
+    /// The compiler's toolchain is found.
+    Toolchain,
+    /// The files that the job needs are found.
+    Scan,
+    /// It waits for a lease, and for the connection to its node.
+    Wait,
+    /// A node was tried and did not deliver.
+    Lost,
+    /// The job and the files that the node lacks are sent, until the compiler starts there.
+    Send,
+    /// The compiler runs.
+    Compile,
+    /// The results come back.
+    Fetch,
+    /// They are put in place.
+    Commit,
+    /// It waits for a local slot.
+    Slot,
+}
+
+impl CallPhase {
+    /// Its word in the job log.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Classify => "classify",
+            Self::Toolchain => "toolchain",
+            Self::Scan => "scan",
+            Self::Wait => "wait",
+            Self::Lost => "lost",
+            Self::Send => "send",
+            Self::Compile => "compile",
+            Self::Fetch => "fetch",
+            Self::Commit => "commit",
+            Self::Slot => "slot",
+        }
+    }
 }
 
 /// How a job travels.

@@ -719,7 +719,10 @@ mod tests {
     #[test]
     fn futures_of_another_reactor_work_beside_it() {
         let time = Duration::from_millis(1);
-        block_on(future::zip(async_io::Timer::after(time), Timer::after(time)));
+        block_on(future::zip(
+            async_io::Timer::after(time),
+            Timer::after(time),
+        ));
     }
 
     #[test]

@@ -145,6 +145,7 @@ fn report(node: &str) -> Report {
             .then(|| ("link".to_owned(), "it links".to_owned())),
         file: "a.c".into(),
         tries: 1,
+        ..Report::default()
     }
 }
 

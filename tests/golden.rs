@@ -168,6 +168,12 @@ fn messages() -> Vec<String> {
         reason: Some(("word".to_owned(), "sentence".to_owned())),
         file: "f.c".into(),
         tries: 1,
+        files: 2,
+        phases: vec![Span {
+            phase: CallPhase::Wait,
+            from_us: 3,
+            to_us: 4,
+        }],
     };
     let call = Call {
         protocol: PROTOCOL,

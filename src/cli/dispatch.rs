@@ -87,7 +87,11 @@ pub(super) fn dispatch(
             build_native(config, world)?;
         }
         Word::Key(options) => key(world.key(options)?)?,
-        Word::Run(options) => return run::run(options.command, world),
+        Word::Run(options) => return run::run(options.command, world, None),
+        Word::Trace(options) => {
+            let file = world.cwd.join(options.file);
+            return run::run(options.command, world, Some(&file));
+        }
         Word::Local(options) => {
             return Ok(client::run(Invocation {
                 kind: CallKind::Local,
@@ -211,8 +215,9 @@ fn status(config: StatusConfig) -> Done {
     let text = executor::block_on(async {
         let names = &config.schedulers;
         let addresses = whereabouts::locate(names, &credentials, &netname, DISCOVERY_WAIT).await;
-        let addresses = addresses.map_err(|why| {
-            format!("{why}: start `ice scheduler`, or name its machine with --scheduler")
+        let addresses = addresses.map_err(|why| match names.is_empty() {
+            true => format!("{why}: start `ice scheduler`, or name its machine with --scheduler"),
+            false => why,
         })?;
         status::status(&addresses, &credentials, config.json)
             .await

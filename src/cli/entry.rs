@@ -29,6 +29,7 @@ pub(super) const WORDS: &[&str] = &[
     "build-native",
     "key",
     "run",
+    "trace",
     "local",
     "explain",
     "symlinks",

@@ -17,5 +17,6 @@ mod run;
 mod settings;
 mod symlinks;
 mod tally;
+mod trace;
 
 pub use entry::run;

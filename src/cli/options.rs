@@ -43,6 +43,8 @@ pub(super) enum Word {
     Key(KeyOptions),
     /// Run a command whose compiles go to the cluster, or to one of its own.
     Run(RunOptions),
+    /// Run a command as `run` does, and write a trace of its compiles for Perfetto or Chrome.
+    Trace(TraceOptions),
     /// Run a command here, under a local slot.
     Local(LocalOptions),
     /// Say where a compile would run and why, what would travel for it, and compile nothing.
@@ -311,6 +313,21 @@ pub(super) struct RunOptions {
 }
 
 #[derive(Debug, Args)]
+pub(super) struct TraceOptions {
+    /// The file that the trace is written to.
+    #[arg(value_name = "FILE")]
+    pub(super) file: PathBuf,
+    /// The command.
+    #[arg(
+        required = true,
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        value_name = "COMMAND"
+    )]
+    pub(super) command: Vec<OsString>,
+}
+
+#[derive(Debug, Args)]
 pub(super) struct LocalOptions {
     /// The command.
     #[arg(
@@ -462,7 +479,7 @@ mod tests {
             ("ice-daemon.8", &["daemon"]),
             ("ice-build-native.1", &["build-native"]),
             ("ice-doctor.1", &["doctor"]),
-            ("ice-run.1", &["run"]),
+            ("ice-run.1", &["run", "trace"]),
             (
                 "ice.1",
                 &["status", "key", "local", "explain", "symlinks", "config"],

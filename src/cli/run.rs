@@ -12,6 +12,7 @@ use super::private::{PrivateCluster, PrivateError};
 use super::resolve::World;
 use super::symlinks;
 use super::tally::Tally;
+use super::trace;
 use crate::client::child::{self, HeldSignals};
 use crate::client::lookup::search_path;
 use crate::client::{Variables, socket};
@@ -25,10 +26,12 @@ const DIRECTORY_BYTES_MAX: usize = 60;
 /// The exit status of a command that was interrupted before it began, as a shell has it.
 const INTERRUPTED_STATUS: u8 = 130;
 
-/// Runs the command and returns its exit status, or dies by the signal that it died by.
+/// Runs the command and returns its exit status, or dies by the signal that it died by. A trace of its compiles is
+/// written to `trace`.
 pub(super) fn run(
     command: Vec<OsString>,
     world: &World,
+    trace: Option<&Path>,
 ) -> Result<u8, Box<dyn Error + Send + Sync>> {
     let variables = Variables::of_this_process();
     let signals = HeldSignals::hold()?;
@@ -73,7 +76,12 @@ pub(super) fn run(
             });
         }
     };
-    eprintln!("ice: {}", log.tally()?);
+    let lines = log.lines()?;
+    eprintln!("ice: {}", Tally::of(&lines));
+    if let Some(path) = trace {
+        fs::write(path, trace::of(&lines))
+            .map_err(|error| format!("write the trace {}: {error}", path.display()))?;
+    }
     // Before we may die by a signal.
     drop(cluster);
     drop(directory);
@@ -147,7 +155,7 @@ impl JobLog {
         Ok(Self { path, from })
     }
 
-    fn tally(&self) -> io::Result<Tally> {
+    fn lines(&self) -> io::Result<Vec<u8>> {
         let mut lines = Vec::new();
         match File::open(&self.path) {
             Ok(mut file) => {
@@ -158,6 +166,6 @@ impl JobLog {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),
         }
-        Ok(Tally::of(&lines))
+        Ok(lines)
     }
 }

@@ -12,7 +12,7 @@ use super::joblog::{self, Place, Reason};
 use super::local::{Local, Log};
 use super::lookup::{self, Program};
 use super::socket::{self, Submitter, SubmitterError};
-use super::story::Story;
+use super::story::{self, Story};
 use super::variables::{LEVEL_OF_A_COMMAND, LEVEL_OF_A_COMPILER, SAFEGUARD, Variables};
 use crate::args;
 use crate::id::Bytes;
@@ -75,10 +75,20 @@ fn compile(
         return not_found(command);
     };
     story.tell(|| {
+        let over: Vec<String> = program.stepped_over.iter().map(Bytes::to_string).collect();
+        let over = match over.is_empty() {
+            true => String::new(),
+            false => format!(", beyond {}", over.join(", ")),
+        };
         format!(
-            "{:?} is {} (stepped over {:?})",
-            invocation.argv, program.path, program.stepped_over
+            "{command} means {}{over}, in {}",
+            program.path,
+            here.display()
         )
+    });
+    story.tell(|| {
+        let words: Vec<String> = invocation.argv.iter().map(Bytes::to_string).collect();
+        format!("the command: {}", words.join(" "))
     });
     let mut argv = invocation.argv.clone();
     argv[0].clone_from(&program.name);
@@ -99,7 +109,10 @@ fn compile(
     // A directory that is gone: the compiler knows best what to say to that.
     let gone = cwd.is_err().then_some(Reason::AtOnce);
     if let Some(reason) = at_once.or(gone) {
-        story.tell(|| format!("runs here: {}", reason.text().1));
+        story.tell(|| {
+            let (word, sentence) = reason.text();
+            format!("runs here at once: {word}: {sentence}")
+        });
         return local.run(None, log(reason.report()));
     }
     let asked = kind(&variables, invocation.kind);
@@ -109,8 +122,15 @@ fn compile(
         false => asked,
     };
     let places = socket::places(&variables);
+    story.tell(|| {
+        let places: Vec<String> = places
+            .iter()
+            .map(|place| place.display().to_string())
+            .collect();
+        format!("asks the daemon at {}", places.join(" or "))
+    });
     let call = call(kind, &program, &argv, local.level, here, variables);
-    match ask(&places, &call, began + PATIENCE) {
+    match ask(&places, &call, began) {
         Ok((
             _,
             Outcome::Exit {
@@ -123,7 +143,8 @@ fn compile(
                 story.warn(|| format!("runs here: can't print: {error}"));
                 return local.run(None, log(Reason::FullStream.report()));
             }
-            story.tell(|| format!("compiled by {:?}, exit status {status}", report.node));
+            story.tell(|| story::remote(&report, status));
+            story.tell(|| story::times(&report, began.elapsed()));
             if let Some(path) = &log_path {
                 let wall = began.elapsed();
                 let written = joblog::append(path, Place::Remote, &report, i32::from(status), wall);
@@ -137,7 +158,8 @@ fn compile(
             if limited {
                 report.reason = Reason::Limited.report().reason;
             }
-            story.tell(|| format!("runs here under a slot: {:?}", report.reason));
+            story.tell(|| story::local(&report));
+            story.tell(|| story::times(&report, began.elapsed()));
             local.run(Some(slot), log(report))
         }
         Err(error) => {
@@ -227,7 +249,7 @@ fn run_command(invocation: &Invocation, variables: Variables) -> u8 {
     if disabled || cwd.is_err() {
         return local.run(None, None);
     }
-    let deadline = Instant::now() + PATIENCE;
+    let began = Instant::now();
     let places = socket::places(&variables);
     let argv = &invocation.argv;
     let call = call(
@@ -238,7 +260,7 @@ fn run_command(invocation: &Invocation, variables: Variables) -> u8 {
         here,
         variables,
     );
-    let slot = match ask(&places, &call, deadline) {
+    let slot = match ask(&places, &call, began) {
         Ok((slot, Outcome::Local { .. })) => Some(slot),
         // A status of something that was to run here can't be true.
         Ok((_, Outcome::Exit { .. })) => None,
@@ -266,10 +288,14 @@ enum Outcome {
 fn ask(
     places: &[PathBuf],
     call: &Call,
-    deadline: Instant,
+    began: Instant,
 ) -> Result<(Submitter, Outcome), SubmitterError> {
+    let deadline = began + PATIENCE;
     let mut submitter = socket::reach(places, deadline)?;
     submitter.send(call, deadline)?;
+    // The submitter counts from when it has read the call, which is later than this, and so no phase seems to end after
+    // the call.
+    let before = began.elapsed();
     match submitter.answer(Some(deadline))? {
         Answer::Accepted => {}
         _ => {
@@ -285,6 +311,7 @@ fn ask(
         match submitter.answer(None)? {
             Answer::Output { stream, data } => printed.push((stream, data)),
             Answer::Exit { status, report } => {
+                let report = joblog::since_the_call(report, before);
                 let outcome = Outcome::Exit {
                     status,
                     report,
@@ -292,7 +319,10 @@ fn ask(
                 };
                 return Ok((submitter, outcome));
             }
-            Answer::Local { report } => return Ok((submitter, Outcome::Local { report })),
+            Answer::Local { report } => {
+                let report = joblog::since_the_call(report, before);
+                return Ok((submitter, Outcome::Local { report }));
+            }
             Answer::Accepted => {
                 return Err(SubmitterError::Garbage(
                     "a second acknowledgement".to_owned(),

@@ -7,7 +7,7 @@
 use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::message::{Mode, Report};
 
@@ -67,6 +67,16 @@ impl Reason {
     }
 }
 
+/// The report as of a call that began `before` the submitter took it in.
+pub fn since_the_call(mut report: Report, before: Duration) -> Report {
+    let before_us = before.as_micros() as u64;
+    for span in &mut report.phases {
+        span.from_us = span.from_us.saturating_add(before_us);
+        span.to_us = span.to_us.saturating_add(before_us);
+    }
+    report
+}
+
 /// Where the compiler ran.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
@@ -85,7 +95,9 @@ pub fn append(
     exit: i32,
     wall: Duration,
 ) -> io::Result<()> {
-    let line = line(place, report, exit, wall);
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH);
+    let began = since_1970.unwrap_or_default().saturating_sub(wall);
+    let line = line(place, report, exit, began, wall);
     let mut file = OpenOptions::new().create(true).append(true).open(path)?;
     // A single write to a file opened for appending: the kernel keeps the lines of parallel
     // clients apart.
@@ -95,7 +107,7 @@ pub fn append(
     Ok(())
 }
 
-fn line(place: Place, report: &Report, exit: i32, wall: Duration) -> String {
+fn line(place: Place, report: &Report, exit: i32, began: Duration, wall: Duration) -> String {
     let place = match place {
         Place::Remote => "remote",
         Place::Local => "local",
@@ -112,14 +124,27 @@ fn line(place: Place, report: &Report, exit: i32, wall: Duration) -> String {
     let node = (!report.node.is_empty()).then_some(report.node.as_str());
     let file = String::from_utf8_lossy(&report.file);
     let file = (!file.is_empty()).then_some(&*file);
+    let phases: Vec<String> = report
+        .phases
+        .iter()
+        .map(|span| {
+            let name = span.phase.name();
+            format!("[\"{name}\",{},{}]", span.from_us, span.to_us)
+        })
+        .collect();
     format!(
         "{{\"place\":\"{place}\",\"mode\":\"{mode}\",\"node\":{},\"reason\":{},\"file\":{},\
-         \"exit\":{exit},\"wall_ms\":{},\"tries\":{}}}\n",
+         \"exit\":{exit},\"wall_ms\":{},\"tries\":{},\"files\":{},\"began_us\":{},\"wall_us\":{},\
+         \"phases\":[{}]}}\n",
         json(node),
         json(reason.as_deref()),
         json(file),
         wall.as_millis(),
-        report.tries
+        report.tries,
+        report.files,
+        began.as_micros(),
+        wall.as_micros(),
+        phases.join(",")
     )
 }
 
@@ -134,6 +159,7 @@ fn json(text: Option<&str>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::message::{CallPhase, Span};
 
     #[test]
     fn a_line_is_one_json_object_whatever_the_names_hold() {
@@ -143,8 +169,16 @@ mod tests {
             reason: Some(("word".to_owned(), "two\nlines".to_owned())),
             file: b"d\xff/\n.c".as_slice().into(),
             tries: 2,
+            files: 7,
+            phases: vec![Span {
+                phase: CallPhase::Scan,
+                from_us: 3,
+                to_us: 9,
+            }],
         };
-        let line = line(Place::Remote, &report, 1, Duration::from_micros(12_900));
+        let report = since_the_call(report, Duration::from_micros(5));
+        let took = Duration::from_micros(12_900);
+        let line = line(Place::Remote, &report, 1, Duration::from_micros(77), took);
         assert_eq!(line.matches('\n').count(), 1);
         let value: serde_json::Value = serde_json::from_str(&line).unwrap();
         assert_eq!(
@@ -152,7 +186,8 @@ mod tests {
             serde_json::json!({
                 "place": "remote", "mode": "source", "node": "a \"node\"",
                 "reason": "word: two\nlines", "file": "d\u{fffd}/\n.c",
-                "exit": 1, "wall_ms": 12, "tries": 2
+                "exit": 1, "wall_ms": 12, "tries": 2, "files": 7,
+                "began_us": 77, "wall_us": 12900, "phases": [["scan", 8, 14]]
             })
         );
     }
@@ -163,6 +198,7 @@ mod tests {
             Place::Local,
             &Report::default(),
             0,
+            Duration::ZERO,
             Duration::from_millis(1),
         );
         let value: serde_json::Value = serde_json::from_str(&line).unwrap();

@@ -13,7 +13,7 @@ use super::lookup::Program;
 use super::socket::Submitter;
 use super::variables::SAFEGUARD;
 use crate::id::Bytes;
-use crate::message::Report;
+use crate::message::{CallPhase, Report, Span};
 
 /// A program to run here.
 #[derive(Debug)]
@@ -42,12 +42,13 @@ impl Local<'_> {
     /// process, and returns only when it can't be run. `slot` is held until the program ends.
     pub fn run(&self, slot: Option<Submitter>, log: Option<Log<'_>>) -> u8 {
         let mut command = self.command();
-        let Some(log) = log else {
+        let Some(mut log) = log else {
             if let Some(slot) = slot {
                 slot.hand_over();
             }
             return self.failed(&command.exec());
         };
+        let spawned_us = log.began.elapsed().as_micros() as u64;
         let attended = command.spawn().and_then(|mut child| {
             let signals = HeldSignals::hold()?;
             signals.attend(&mut child)
@@ -58,6 +59,11 @@ impl Local<'_> {
         };
         let exit = child::shell_status(status);
         let wall = log.began.elapsed();
+        log.report.phases.push(Span {
+            phase: CallPhase::Compile,
+            from_us: spawned_us,
+            to_us: wall.as_micros() as u64,
+        });
         if let Err(error) = joblog::append(log.path, Place::Local, &log.report, exit, wall) {
             eprintln!(
                 "ice: can't write the job log {}: {error}",

@@ -62,7 +62,8 @@ pub fn run_alone(config: DaemonConfig, reload: Reload) -> Result<(), Failure> {
     fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
-        .create(&config.cache_dir)?;
+        .create(&config.cache_dir)
+        .map_err(|error| format!("make the cache {}: {error}", config.cache_dir.display()))?;
     let listener = Async::new(listen_unix(&config.socket)?)?;
     fs::set_permissions(&config.socket, fs::Permissions::from_mode(0o600))?;
     let stops = crate::signal::stops()?;
@@ -229,7 +230,8 @@ pub fn listen_unix(path: &Path) -> Result<UnixListener, Failure> {
         fs::DirBuilder::new()
             .recursive(true)
             .mode(0o755)
-            .create(directory)?;
+            .create(directory)
+            .map_err(|error| format!("make {} for the socket: {error}", directory.display()))?;
     }
     if UnixStream::connect(path).is_ok() {
         return Err(format!("a daemon already listens at {}", path.display()).into());

@@ -6,7 +6,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use smol::future::FutureExt;
 
@@ -69,6 +69,10 @@ pub struct Delivered {
     removed: Vec<AbsPath>,
     /// The size of all files together.
     pub file_bytes: u64,
+    /// When the attempt began.
+    pub began: Instant,
+    /// When its compiler was heard to start.
+    pub started: Option<Instant>,
 }
 
 /// Why a worker delivered nothing.
@@ -159,6 +163,8 @@ pub async fn run(
     prepared: &Prepared<'_>,
     spoke: &mut bool,
 ) -> Result<Delivered, Undelivered> {
+    let began = Instant::now();
+    let mut started = None;
     let (fresh, entries) = warm
         .dictionary
         .encode(prepared.entries)
@@ -175,7 +181,10 @@ pub async fn run(
         *spoke = true;
         match message {
             FromWorker::Alive => {}
-            FromWorker::Started => prepared.progress.started(),
+            FromWorker::Started => {
+                started = Some(Instant::now());
+                prepared.progress.started();
+            }
             FromWorker::NeedManifest(digest) if digest == prepared.spec.toolchain => {
                 send(warm, &ToWorker::Manifest(prepared.manifest.clone())).await?;
             }
@@ -187,7 +196,14 @@ pub async fn run(
             FromWorker::NeedBlobs(digests) => {
                 send_blobs(warm, prepared, digests).await?;
             }
-            FromWorker::Done { status, usage } => return delivery.finish(status, usage),
+            FromWorker::Done { status, usage } => {
+                let delivered = delivery.finish(status, usage)?;
+                return Ok(Delivered {
+                    began,
+                    started,
+                    ..delivered
+                });
+            }
             FromWorker::Failed { failure, detail } => {
                 return Err(Undelivered::Refused { failure, detail });
             }
@@ -317,6 +333,8 @@ impl Delivery {
             made,
             removed,
             file_bytes,
+            began: Instant::now(),
+            started: None,
         })
     }
 }

@@ -25,6 +25,7 @@ use super::placement::{Lease, Placement, Progress, Word};
 use super::pool::Pool;
 use super::race::{Next, Race};
 use super::sources::Sources;
+use super::stopwatch::Stopwatch;
 use super::verification::{self, Rota};
 use super::wish::want;
 use crate::account;
@@ -33,7 +34,9 @@ use crate::config::Declined;
 use crate::executor;
 use crate::id::{AbsPath, Bytes, Digest, JobId};
 use crate::key::Credentials;
-use crate::message::{Answer, Call, CallKind, JobSpec, Mode, Outcome, OwnNode, PROTOCOL, Report};
+use crate::message::{
+    Answer, Call, CallKind, CallPhase, JobSpec, Mode, Outcome, OwnNode, PROTOCOL, Report,
+};
 use crate::reactor::Async;
 use crate::toolchain::{Located, Toolchain, Toolchains};
 
@@ -107,15 +110,16 @@ impl Submitter {
             let Some((mut client, call)) = Client::accept(stream).await? else {
                 return Ok(());
             };
+            let mut watch = Stopwatch::start();
             client.say(&Answer::Accepted).await?;
-            let ending = async { Some(self.decide(&call).await) }
+            let ending = async { Some(self.decide(&call, &mut watch).await) }
                 .or(async {
                     client.gone().await;
                     None
                 })
                 .await;
             match ending {
-                Some(ending) => self.answer(client, &call, ending).await,
+                Some(ending) => self.answer(client, &call, ending, watch).await,
                 // Everything that the job held went back when it was dropped.
                 None => Ok(()),
             }
@@ -126,14 +130,22 @@ impl Submitter {
         }
     }
 
-    async fn answer(&self, mut client: Client, call: &Call, ending: Ending) -> io::Result<()> {
-        let (report, lease) = match ending {
-            Ending::Remote(mut delivered, report) => {
+    async fn answer(
+        &self,
+        mut client: Client,
+        call: &Call,
+        ending: Ending,
+        mut watch: Stopwatch,
+    ) -> io::Result<()> {
+        let (mut report, lease) = match ending {
+            Ending::Remote(mut delivered, mut report) => {
                 let status = delivered.status;
                 let printed = std::mem::take(&mut delivered.printed);
                 let umask = call.umask;
                 match delivered.commit(umask).await {
                     Ok(()) => {
+                        watch.lap(CallPhase::Commit);
+                        report.phases = watch.spans();
                         for (stream, data) in printed {
                             client
                                 .say(&Answer::Output {
@@ -187,6 +199,8 @@ impl Submitter {
             })
             .await;
         if slot.is_some() {
+            watch.lap(CallPhase::Slot);
+            report.phases = watch.spans();
             client.say(&Answer::Local { report }).await?;
             client.gone().await;
         }
@@ -195,7 +209,7 @@ impl Submitter {
     }
 
     /// Decides where the call runs, and runs it if that is elsewhere.
-    async fn decide(&self, call: &Call) -> Ending {
+    async fn decide(&self, call: &Call, watch: &mut Stopwatch) -> Ending {
         let mut report = Report::default();
         let local = |report: Report, reason: Reason| {
             Ending::Local(
@@ -223,7 +237,9 @@ impl Submitter {
                 because("no-directory", "the working directory has no plain name"),
             );
         };
-        let plan = match classify(call, &cwd) {
+        let verdict = classify(call, &cwd);
+        watch.lap(CallPhase::Classify);
+        let plan = match verdict {
             Verdict::Distribute(plan) => plan,
             Verdict::Local(reason) => {
                 report.file = reason.subject.clone();
@@ -231,7 +247,7 @@ impl Submitter {
             }
         };
         report.file = plan.name().clone();
-        match self.distribute(call, &cwd, &plan, &mut report).await {
+        match self.distribute(call, &cwd, &plan, &mut report, watch).await {
             Ok(ending) => ending,
             Err(reason) => local(report, reason),
         }
@@ -244,6 +260,7 @@ impl Submitter {
         cwd: &AbsPath,
         plan: &Plan,
         report: &mut Report,
+        watch: &mut Stopwatch,
     ) -> Result<Ending, Reason> {
         for place in plan.places() {
             if let Some(obstacle) = output::obstacle(&cwd.as_path().join(place.as_path())) {
@@ -258,6 +275,7 @@ impl Submitter {
         }
         let locale = self.locales.of(call, plan.family).await;
         let verified = self.rota.is_due(verification::rate(call));
+        watch.lap(CallPhase::Toolchain);
         let mut course = Course::default();
         let mut inputs: Option<Inputs> = None;
         let mut misses = Misses::default();
@@ -276,6 +294,7 @@ impl Submitter {
                     None
                 })
                 .await;
+            watch.lap(CallPhase::Wait);
             match first {
                 Some(Word::Lease(lease)) if lease.is_own() => return Ok(own(report, lease)),
                 // Nodes of another platform may have the user's archive for them.
@@ -301,6 +320,7 @@ impl Submitter {
                     inputs.insert(inputs::prepare(call, cwd, plan, compiler, means).await?)
                 }
             };
+            watch.lap(CallPhase::Scan);
             if let Some(place) = prepared.overwritten() {
                 let sentence = format!("{place}: the compile reads what it writes");
                 return Err(because("output-place", sentence));
@@ -339,6 +359,9 @@ impl Submitter {
                         race.enter(lease, self.attempt(progress, job));
                     }
                     Next::Ended(lease, Ok(delivered)) => {
+                        let ran = Duration::from_micros(delivered.usage.wall_us);
+                        watch.attempt(delivered.began, delivered.started, ran);
+                        report.files = prepared.entries.len() as u32;
                         course.depart();
                         report.tries = course.tries();
                         report.mode = prepared.mode;
@@ -370,6 +393,7 @@ impl Submitter {
                         return Ok(Ending::Remote(Box::new(delivered), report.clone()));
                     }
                     Next::Ended(lease, Err(failure)) => {
+                        watch.lap(CallPhase::Lost);
                         course.depart();
                         let (node, name) = (lease.grant().node, lease.grant().name.clone());
                         log::info!("{} on {name}: {failure}", plan.name());

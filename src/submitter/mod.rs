@@ -27,5 +27,6 @@ pub mod preprocess;
 pub mod race;
 pub mod sources;
 pub mod spelling;
+pub mod stopwatch;
 pub mod verification;
 pub mod wish;

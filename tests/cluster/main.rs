@@ -21,6 +21,7 @@ mod stopping;
 #[path = "../support/mod.rs"]
 mod support;
 mod terminal;
+mod trace;
 mod tree;
 mod users;
 mod wait;
