@@ -7,15 +7,29 @@
 
 use std::time::Duration;
 
+use smol::future::{self, FutureExt};
 use smol::{Executor, Task};
 
 use crate::reactor::{self, Timer};
 
 static EXECUTOR: Executor<'static> = Executor::new();
 
+/// So many steps of tasks are done before sockets and timers are looked at again. The library's own
+/// loop does 200: a worker that takes in a compiler, a quarter of a MiB a step, would be silent for
+/// longer than a living one may.
+const STEPS: usize = 8;
+
 /// Runs `main` to its end, and every spawned task meanwhile.
 pub fn block_on<T>(main: impl Future<Output = T>) -> T {
-    reactor::block_on(EXECUTOR.run(main))
+    let tasks = async {
+        loop {
+            for _ in 0..STEPS {
+                EXECUTOR.tick().await;
+            }
+            future::yield_now().await;
+        }
+    };
+    reactor::block_on(main.or(tasks))
 }
 
 /// Starts a task, which advances as long as some thread is in [`block_on`].
@@ -30,9 +44,30 @@ pub fn late(patience: Duration) -> Timer {
 
 #[cfg(test)]
 mod tests {
-    use smol::future::FutureExt;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::thread::sleep;
 
     use super::*;
+
+    #[test]
+    fn a_task_that_always_has_something_to_do_does_not_stop_the_clock() {
+        block_on(async {
+            let steps = Arc::new(AtomicUsize::new(0));
+            let counter = steps.clone();
+            let busy = spawn(async move {
+                loop {
+                    sleep(Duration::from_millis(5));
+                    counter.fetch_add(1, Ordering::Relaxed);
+                    future::yield_now().await;
+                }
+            });
+            late(Duration::from_millis(10)).await;
+            drop(busy);
+            let steps = steps.load(Ordering::Relaxed);
+            assert!(steps <= 5 * STEPS, "{steps}");
+        });
+    }
 
     #[test]
     fn who_is_late_is_told_and_who_is_not_is_not() {
@@ -41,7 +76,7 @@ mod tests {
                 late(Duration::from_millis(20)).await;
                 "late"
             };
-            assert_eq!(soon.or(smol::future::pending()).await, "late");
+            assert_eq!(soon.or(future::pending()).await, "late");
             // Many at once, of whom one is dropped.
             for _ in 0..3 {
                 drop(late(Duration::from_millis(10)));

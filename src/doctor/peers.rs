@@ -257,12 +257,13 @@ pub(super) async fn knock(address: &str, credentials: &Credentials) -> Reach {
     };
     let connected: io::Result<Async<TcpStream>> =
         Async::<TcpStream>::connect(address).or(late).await;
-    match connected {
-        Err(error) => unreached(&error),
-        Ok(_) => match Connection::connect(address, credentials, KNOCK).await {
-            Ok(_) => Reach::Reached,
-            Err(error) => unwelcome(error),
-        },
+    // What has only knocked must not stand in the way of what wants to come in.
+    if let Err(error) = connected.map(drop) {
+        return unreached(&error);
+    }
+    match Connection::connect(address, credentials, KNOCK).await {
+        Ok(_) => Reach::Reached,
+        Err(error) => unwelcome(error),
     }
 }
 
