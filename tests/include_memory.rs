@@ -83,7 +83,7 @@ fn text(number: usize) -> String {
             let _ = writeln!(text, "#include <{}>", header(other));
         }
     }
-    if number % 50 == 0 && number + 1 < HEADERS {
+    if number.is_multiple_of(50) && number + 1 < HEADERS {
         let _ = writeln!(
             text,
             "#define HEADER_{number}_NEXT <{}>",
