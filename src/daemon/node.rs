@@ -239,7 +239,7 @@ struct Dispatcher {
     events: Sender<Event>,
 }
 
-/// Local claims are numbered by the dispatcher, remote ones by [`Node::claim`]: this keeps them apart.
+/// Local claims are numbered by the dispatcher, remote ones by the node: this keeps them apart.
 const LOCAL_CLAIMS: u64 = 1 << 63;
 
 impl Dispatcher {

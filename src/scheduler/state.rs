@@ -4,7 +4,7 @@
 //! starts anew knows its cluster after one round of logins. Knows no socket and no clock; the shell
 //! ([`super::server`]) numbers the connections, reads the time and does what is said, in the order in which it is said.
 //!
-//! This file has what concerns nodes and their connections; requests and leases are in [`super::lending`].
+//! This file has what concerns nodes and their connections; requests and leases are in `lending`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;

@@ -5,7 +5,7 @@
 //! about to be gone. A job takes the idle tree that is nearest to what it declared; the differences
 //! are linked and unlinked, and the tree is then its own. Which tree, and which differences, is
 //! decided in [`crate::worker::inventory`]; [`pool`] does it, [`scan`] looks at what a job left
-//! behind, [`beneath`] has the calls that never leave the tmpfs and never follow a symlink, and [`verify`] doubts it all.
+//! behind, [`beneath`] has the calls that never leave the tmpfs and never follow a symlink, and [`mod@verify`] doubts it all.
 //!
 //! **A foreign job may have written anything into its writable directories**, and what it wrote is
 //! still there when the next job's files are linked. So (a) nothing is shared where a job may
