@@ -360,26 +360,6 @@ impl World {
             .all(|record| record.ended.is_some())
     }
 
-    /// When the last job of a build ended.
-    #[allow(dead_code, reason = "the instrument uses it, and no test")]
-    pub fn end_of(&self, build: usize) -> Option<Time> {
-        self.records[build]
-            .iter()
-            .map(|record| record.ended)
-            .collect::<Option<Vec<Time>>>()?
-            .into_iter()
-            .max()
-    }
-
-    /// What the first scheduler has learned.
-    #[allow(dead_code, reason = "the instrument uses it, and no test")]
-    pub fn speeds(&self) -> Speeds {
-        let core = self.seats[0].core.as_ref();
-        core.map_or_else(Speeds::default, |core| {
-            Speeds::recalling(core.speeds().recollection())
-        })
-    }
-
     /// The workers that are up and reached by all, and when each last ran a job for somebody.
     pub fn workers(&self) -> impl Iterator<Item = (usize, Time)> {
         let machines = self.machines.iter().enumerate();
