@@ -18,6 +18,7 @@ use crate::executor;
 use crate::id::{Bytes, Digest, LeaseId, RequestId, Term};
 use crate::message::{Deal, FromNode, NodeState, Offer, OwnNode, ToNode};
 use crate::news::{LocalJobs, OTHER_REASONS, REASONS_MAX, file_end};
+use crate::reactor::Timer;
 
 /// A submitter, as the node knows it; it is part of the numbers of its requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -132,7 +133,7 @@ impl Node {
                 if pressure.send(now).await.is_err() {
                     return;
                 }
-                crate::reactor::Timer::after(PRESSURE_EVERY).await;
+                Timer::after(PRESSURE_EVERY).await;
             }
         };
         let run = async move {
@@ -328,7 +329,7 @@ impl Dispatcher {
         if self.untold.is_empty() {
             let events = self.events.clone();
             executor::spawn(async move {
-                smol::Timer::after(LOCAL_PAUSE).await;
+                Timer::after(LOCAL_PAUSE).await;
                 let _ = events.try_send(Event::TellLocal);
             })
             .detach();
@@ -513,7 +514,7 @@ impl Dispatcher {
         self.telling = true;
         let events = self.events.clone();
         executor::spawn(async move {
-            crate::reactor::Timer::after(STATE_PAUSE).await;
+            Timer::after(STATE_PAUSE).await;
             let _ = events.try_send(Event::TellState);
         })
         .detach();

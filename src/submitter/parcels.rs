@@ -14,13 +14,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use smol::Timer;
-
 use crate::account::{self, Phase};
 use crate::compress;
 use crate::executor;
 use crate::id::Digest;
 use crate::message::{CHUNK_BYTES_MAX, Chunk};
+use crate::reactor::Timer;
 
 /// A file of this size is read at once, checked before it is sent, and kept.
 const KEPT_BYTES_MAX: u64 = 4 << 20;
