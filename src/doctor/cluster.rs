@@ -356,19 +356,15 @@ fn this_node(node: &NodeFacts, status: Option<&NodeStatus>) -> Finding {
 mod tests {
     use super::super::facts::healthy;
     use super::super::finding::Grade;
+    use super::super::illness::{Illness, assert_each_is_named, assert_healthy};
     use super::*;
 
     #[test]
     fn a_healthy_cluster_has_nothing_wrong() {
-        for finding in findings(&healthy()) {
-            assert_eq!(finding.grade, Grade::Fine, "{finding:?}");
-        }
+        assert_healthy(findings);
     }
 
-    type Break = fn(&mut Facts);
-
-    /// What is broken, in which group it is said, how bad it is, and words of the finding and of what mends it.
-    const ILLNESSES: &[(&str, Break, Group, Grade, &str, &str)] = &[
+    const ILLNESSES: &[Illness] = &[
         (
             "no key",
             |facts| facts.key.state = KeyState::Missing,
@@ -597,21 +593,7 @@ mod tests {
 
     #[test]
     fn each_illness_is_named_with_what_mends_it_and_nothing_else_is() {
-        for (name, broken, group, grade, what, mend) in ILLNESSES {
-            let mut facts = healthy();
-            broken(&mut facts);
-            let found: Vec<Finding> = findings(&facts)
-                .into_iter()
-                .filter(|finding| finding.mend.is_some())
-                .collect();
-            let [finding] = &found[..] else {
-                panic!("{name}: {found:#?}");
-            };
-            assert_eq!((finding.group, finding.grade), (*group, *grade), "{name}");
-            assert!(finding.what.contains(what), "{name}: {finding:?}");
-            let said = finding.mend.as_deref().unwrap();
-            assert!(said.contains(mend), "{name}: {finding:?}");
-        }
+        assert_each_is_named(findings, ILLNESSES);
     }
 
     #[test]

@@ -312,16 +312,13 @@ fn room(facts: &DirectoryFacts) -> Option<Finding> {
 mod tests {
     use super::super::facts::healthy;
     use super::super::finding::Grade;
+    use super::super::illness::{Illness, assert_each_is_named, assert_healthy};
     use super::*;
 
     #[test]
     fn a_healthy_machine_has_nothing_wrong() {
-        for finding in findings(&healthy()) {
-            assert_eq!(finding.grade, Grade::Fine, "{finding:?}");
-        }
+        assert_healthy(findings);
     }
-
-    type Break = fn(&mut Facts);
 
     fn gcc_is(facts: &mut Facts, kinds: &[CalledKind]) {
         let called = kinds.iter().zip('a'..).map(|(&kind, letter)| Called {
@@ -344,8 +341,7 @@ mod tests {
         facts.calls.variables.insert(name.into(), value.into());
     }
 
-    /// What is broken, how bad it is, and words of the finding and of what mends it.
-    const ILLNESSES: &[(&str, Break, Group, Grade, &str, &str)] = &[
+    const ILLNESSES: &[Illness] = &[
         (
             "no user namespaces",
             |facts| {
@@ -543,21 +539,7 @@ mod tests {
 
     #[test]
     fn each_illness_is_named_with_what_mends_it_and_nothing_else_is() {
-        for (name, broken, group, grade, what, mend) in ILLNESSES {
-            let mut facts = healthy();
-            broken(&mut facts);
-            let found: Vec<Finding> = findings(&facts)
-                .into_iter()
-                .filter(|finding| finding.mend.is_some())
-                .collect();
-            let [finding] = &found[..] else {
-                panic!("{name}: {found:#?}");
-            };
-            assert_eq!((finding.group, finding.grade), (*group, *grade), "{name}");
-            assert!(finding.what.contains(what), "{name}: {finding:?}");
-            let said = finding.mend.as_deref().unwrap();
-            assert!(said.contains(mend), "{name}: {finding:?}");
-        }
+        assert_each_is_named(findings, ILLNESSES);
     }
 
     #[test]

@@ -12,6 +12,8 @@ mod cluster;
 mod examine;
 mod facts;
 mod finding;
+#[cfg(test)]
+mod illness;
 mod look;
 mod machine;
 mod peers;
