@@ -16,6 +16,8 @@ mod cross;
 mod icecream;
 mod kernel;
 mod projects;
+#[path = "../support/role.rs"]
+mod role;
 #[path = "../support/mod.rs"]
 mod support;
 #[path = "../differential/user.rs"]

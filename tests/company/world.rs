@@ -4,21 +4,12 @@ use std::fs::{self, File};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
-
+use crate::role::{Role, wait_until};
 use crate::user;
-
-/// How long anything may take that takes a second on an idle machine.
-const BOUND: Duration = Duration::from_secs(60);
-
-/// The pause between two looks.
-const PAUSE: Duration = Duration::from_millis(10);
 
 /// The directory, the programs in it, and the running cluster.
 pub struct World {
@@ -190,17 +181,9 @@ impl World {
         let mut command = Command::new(self.path("bin/ice"));
         command
             .args(arguments)
-            .args(["--with-parent", &std::process::id().to_string()])
-            .env_clear()
-            .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
-            .env("HOME", self.path("home"))
-            .env("TMPDIR", self.path("tmp"))
-            .current_dir("/")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log);
-        user::become_user(&mut command);
-        self._roles.push(Role(command.spawn().expect("start ice")));
+            .args(["--with-parent", &std::process::id().to_string()]);
+        let role = Role::start(command, &self.path("home"), &self.path("tmp"), log);
+        self._roles.push(role);
     }
 }
 
@@ -219,32 +202,6 @@ impl Drop for World {
                 eprintln!("kept: {}", self.root.display());
             }
         }
-    }
-}
-
-/// A child process that serves until it is dropped.
-struct Role(Child);
-
-impl Drop for Role {
-    fn drop(&mut self) {
-        let _ = kill(Pid::from_raw(self.0.id() as i32), Signal::SIGTERM);
-        let began = Instant::now();
-        while matches!(self.0.try_wait(), Ok(None)) {
-            if began.elapsed() > BOUND {
-                let _ = self.0.kill();
-                let _ = self.0.wait();
-                return;
-            }
-            std::thread::sleep(PAUSE);
-        }
-    }
-}
-
-fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
-    let began = Instant::now();
-    while !condition() {
-        assert!(began.elapsed() < BOUND, "not within {BOUND:?}: {what}");
-        std::thread::sleep(PAUSE);
     }
 }
 

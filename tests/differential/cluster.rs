@@ -4,19 +4,10 @@
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, Stdio};
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
-
+use crate::role::{Role, wait_until};
 use crate::user;
-
-/// How long anything may take that takes a second on an idle machine.
-const BOUND: Duration = Duration::from_secs(60);
-
-/// The pause between two looks.
-const PAUSE: Duration = Duration::from_millis(10);
 
 /// A running cluster.
 #[derive(Debug)]
@@ -39,6 +30,9 @@ impl Cluster {
         user::become_user(&mut create);
         assert!(create.status().expect("run ice").success());
 
+        let temporary = directory.join("tmp");
+        fs::create_dir_all(&temporary).expect("make a directory");
+        user::give(&temporary);
         let (port, node_port) = free_ports();
         let address = format!("127.0.0.1:{port}");
         let netname = format!("differential-{}", std::process::id());
@@ -51,7 +45,8 @@ impl Cluster {
                 .args(["--with-parent", &std::process::id().to_string()])
                 .arg("--key-file")
                 .arg(&key);
-            Role::start(command, directory, &format!("{role}.log"))
+            let log = File::create(directory.join(format!("{role}.log")));
+            Role::start(command, directory, &temporary, log.expect("make a log"))
         };
         let scheduler = start("scheduler", &["--port", &port.to_string(), "--memory", "-"]);
         wait_until("the scheduler listens", || {
@@ -96,53 +91,6 @@ impl Cluster {
             _daemon: daemon,
             _scheduler: scheduler,
         }
-    }
-}
-
-/// A child process that serves until it is dropped.
-#[derive(Debug)]
-struct Role(Child);
-
-impl Role {
-    fn start(mut command: Command, directory: &Path, log: &str) -> Self {
-        let log = File::create(directory.join(log)).expect("make a log");
-        let temporary = directory.join("tmp");
-        fs::create_dir_all(&temporary).expect("make a directory");
-        user::give(&temporary);
-        command
-            .env_clear()
-            .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
-            .env("HOME", directory)
-            .env("TMPDIR", temporary)
-            .current_dir("/")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log);
-        user::become_user(&mut command);
-        Self(command.spawn().expect("start ice"))
-    }
-}
-
-impl Drop for Role {
-    fn drop(&mut self) {
-        let _ = kill(Pid::from_raw(self.0.id() as i32), Signal::SIGTERM);
-        let began = Instant::now();
-        while matches!(self.0.try_wait(), Ok(None)) {
-            if began.elapsed() > BOUND {
-                let _ = self.0.kill();
-                let _ = self.0.wait();
-                return;
-            }
-            std::thread::sleep(PAUSE);
-        }
-    }
-}
-
-fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
-    let began = Instant::now();
-    while !condition() {
-        assert!(began.elapsed() < BOUND, "not within {BOUND:?}: {what}");
-        std::thread::sleep(PAUSE);
     }
 }
 

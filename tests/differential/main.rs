@@ -23,6 +23,8 @@ mod known;
 mod mask;
 mod own;
 mod place;
+#[path = "../support/role.rs"]
+mod role;
 mod run;
 mod snapshot;
 mod torture;
