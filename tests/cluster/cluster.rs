@@ -206,8 +206,11 @@ impl Cluster {
     /// started by [`Cluster::here`].
     pub fn command(&self, user: User, program: &Path) -> Command {
         let home = self.home(user);
-        let mut command = Command::new(program);
+        // Tests that run in the background inherit that interrupts are ignored, and so would this.
+        let mut command = Command::new("/usr/bin/env");
         command
+            .args(["--default-signal=INT,QUIT", "--"])
+            .arg(program)
             .env_clear()
             .env("PATH", "/usr/bin:/bin")
             .env("LC_ALL", "C")
