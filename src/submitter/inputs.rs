@@ -19,6 +19,7 @@ use super::locale::{Locale, has_errors};
 use super::missing;
 use super::native::{self, Adapted, Processors};
 use super::parcels::Content;
+use super::prefixes;
 use super::preprocess::{self, Preprocessed};
 use super::sources::{Account, Sources};
 use super::spelling;
@@ -260,6 +261,17 @@ pub async fn prepare(
     means: Means<'_>,
 ) -> Result<Inputs, Reason> {
     let no_place = |error: io::Error| because("output-place", error.to_string());
+    if !plan.prefixes.is_empty() {
+        let (base, prefixes) = (cwd.clone(), plan.prefixes.clone());
+        let found = smol::unblock(move || prefixes::program_of_its_own(&base, &prefixes)).await;
+        if let Some(program) = found {
+            let reason = args::Reason::about(
+                args::Cause::CompilerLookup,
+                program.as_os_str().as_encoded_bytes(),
+            );
+            return Err(because(reason.word(), reason.sentence()));
+        }
+    }
     let asked = wants_text(call, plan.family) || compiler == Compiler::Archived;
     let mut declined = means.given_up.cloned();
     if let (Compiler::Installed(toolchain), false, None) = (compiler, asked, &declined) {
