@@ -1,4 +1,5 @@
-//! What a placement costs the scheduler, by the number of nodes: `cargo bench --bench scheduler`.
+//! What a placement costs the scheduler, by the number of nodes: `cargo bench --bench scheduler`, with numbers behind
+//! `--` for other clusters than those of 10 to 10,000 nodes.
 //!
 //! All slots are lent and 100,000 jobs wait. Then, again and again, a job ends, its lease is returned and lent to
 //! whose turn it is, a job begins under it, and another comes to wait in its place: four messages, and all of them
@@ -40,7 +41,14 @@ fn main() {
         "| nodes | leases out | waiting | placements/s | mean us | p50 us | p99 us | p99.9 us | longest event us |"
     );
     println!("| ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |");
-    for nodes in [10, 100, 1000, 10_000] {
+    let asked: Vec<u64> = std::env::args()
+        .filter_map(|word| word.parse().ok())
+        .collect();
+    let sizes = match asked.is_empty() {
+        true => vec![10, 100, 1000, 10_000],
+        false => asked,
+    };
+    for nodes in sizes {
         let mut cluster = Cluster::new(nodes);
         let (out, waiting) = (cluster.running.len(), cluster.waiting());
         let began = processor_time();

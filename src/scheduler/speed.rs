@@ -37,12 +37,13 @@ const COST_UNKNOWN_US: f64 = 1_000_000.0;
 /// What is compiled, as far as it tells the size of the job.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Work {
-    /// With which toolchain.
-    pub toolchain: Digest,
+    /// In which directory and with which flags, as a digest. First, since works are compared in this
+    /// order, and this tells most of them apart in one step.
+    pub variant: u64,
     /// Which file.
     pub file: Bytes,
-    /// In which directory and with which flags, as a digest.
-    pub variant: u64,
+    /// With which toolchain.
+    pub toolchain: Digest,
 }
 
 impl Work {
@@ -52,6 +53,16 @@ impl Work {
             toolchain: want.toolchain,
             file: want.file.clone(),
             variant: want.variant,
+        }
+    }
+}
+
+impl From<Want> for Work {
+    fn from(want: Want) -> Self {
+        Self {
+            variant: want.variant,
+            file: want.file,
+            toolchain: want.toolchain,
         }
     }
 }
@@ -172,7 +183,7 @@ impl Speeds {
         }
         self.jobs += 1;
         let cpu_log = (cpu_us as f64).ln();
-        let known = self.recall(work);
+        let known = self.recall(work).copied();
         let by_bytes = || Some(self.cost_per_byte_log? + (output_bytes.max(1) as f64).ln());
         let comparison = match known {
             Some(known) if known.cost_us > 0.0 => Some((known.cost_us.ln(), WEIGHT_SAME)),
@@ -214,7 +225,7 @@ impl Speeds {
 
     /// A job did not have enough with `memory_mib`: it is not to be sent again where there is no more.
     pub fn learn_hunger(&mut self, work: &Work, memory_mib: u64) {
-        let known = self.recall(work);
+        let known = self.recall(work).copied();
         let hungry = HUNGRY * memory_mib as f64;
         self.remember(
             work,
@@ -251,29 +262,39 @@ impl Speeds {
         self.cost_log.map_or(COST_UNKNOWN_US, f64::exp)
     }
 
-    fn recall(&mut self, work: &Work) -> Option<Known> {
-        if let Some(known) = self.old.remove(work) {
+    /// What is known of a work, which is young again.
+    fn recall(&mut self, work: &Work) -> Option<&mut Known> {
+        if !self.young.contains_key(work) {
+            let known = self.old.remove(work)?;
             self.remember(work, known);
         }
-        self.young.get(work).copied()
+        self.young.get_mut(work)
     }
 
     fn remember(&mut self, work: &Work, known: Known) {
-        if self.young.len() >= WORKS_MAX / 2 && !self.young.contains_key(work) {
+        if let Some(young) = self.young.get_mut(work) {
+            *young = known;
+            return;
+        }
+        if self.young.len() >= WORKS_MAX / 2 {
             self.old = std::mem::take(&mut self.young);
         }
         self.young.insert(work.clone(), known);
     }
 
     fn node_mut(&mut self, node: &str) -> &mut NodeSpeed {
-        if self.nodes.len() >= NODES_MAX && !self.nodes.contains_key(node) {
+        let is_new = !self.nodes.contains_key(node);
+        if is_new && self.nodes.len() >= NODES_MAX {
             let stale = self.nodes.iter().min_by_key(|(_, speed)| speed.last_job);
             if let Some((stale, _)) = stale {
                 let stale = stale.clone();
                 self.nodes.remove(&stale);
             }
         }
-        self.nodes.entry(node.to_owned()).or_default()
+        if is_new {
+            self.nodes.insert(node.to_owned(), NodeSpeed::default());
+        }
+        self.nodes.get_mut(node).expect("it is there now")
     }
 }
 

@@ -11,7 +11,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::id::{NodeId, RequestId, Term, Time};
+use crate::id::{LeaseId, NodeId, RequestId, Term, Time};
 use crate::message::{
     FromScheduler, Login, NodeStatus, Offer, REPORT_EVERY_MS, Status, ToScheduler,
 };
@@ -117,6 +117,8 @@ pub struct Core {
     pub(super) retry_at: Option<Time>,
     /// When leases are next looked through for those that lie idle or are held by one who has too many.
     pub(super) balance_at: Option<Time>,
+    /// From which lease on they are looked through then: not all at once where there are many.
+    pub(super) look_from: LeaseId,
     /// The term in which this scheduler is the master.
     pub(super) term: Term,
     /// Until then nodes are still coming that another scheduler knew, so that no request is hopeless.
@@ -142,6 +144,7 @@ impl Core {
             silence_at: None,
             retry_at: None,
             balance_at: None,
+            look_from: LeaseId(0),
             term: Term::default(),
             settled_at: Time(0),
             actions: Vec::new(),
@@ -319,13 +322,7 @@ impl Core {
                 true
             }
             ToScheduler::Toolchains { added, removed } => {
-                let known = self.roster.change(id, |node| {
-                    for gone in &removed {
-                        node.toolchains.remove(gone);
-                    }
-                    node.toolchains.extend(added);
-                    node.toolchains.len()
-                });
+                let known = self.roster.equip(id, added, &removed);
                 if known > TOOLCHAINS_MAX {
                     return self.close(peer, "has too many toolchains".into());
                 }
