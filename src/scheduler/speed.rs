@@ -17,8 +17,9 @@ use crate::message::{Size, Want};
 
 /// Files whose cost is remembered, at most: two generations of half as many.
 const WORKS_MAX: usize = 65_536;
-/// Nodes whose speed is remembered, at most, connected or not.
-const NODES_MAX: usize = 8192;
+/// Nodes whose speed is remembered, at most, connected or not; twice as many as can be connected. When
+/// there is one more, the half that worked longest ago is forgotten.
+const NODES_MAX: usize = 2 * crate::scheduler::state::NODES_MAX;
 /// One job moves a node's logarithm by no more than this ratio would: a liar or an accident is one job.
 const RATIO_MAX: f64 = 8.0;
 /// What a comparison on the same file weighs, and what one by bytes of output weighs.
@@ -285,11 +286,10 @@ impl Speeds {
     fn node_mut(&mut self, node: &str) -> &mut NodeSpeed {
         let is_new = !self.nodes.contains_key(node);
         if is_new && self.nodes.len() >= NODES_MAX {
-            let stale = self.nodes.iter().min_by_key(|(_, speed)| speed.last_job);
-            if let Some((stale, _)) = stale {
-                let stale = stale.clone();
-                self.nodes.remove(&stale);
-            }
+            let mut jobs: Vec<u64> = self.nodes.values().map(|speed| speed.last_job).collect();
+            jobs.sort_unstable();
+            let stale = jobs[jobs.len() / 2];
+            self.nodes.retain(|_, speed| speed.last_job > stale);
         }
         if is_new {
             self.nodes.insert(node.to_owned(), NodeSpeed::default());
@@ -396,6 +396,18 @@ mod tests {
         assert!(speeds.young.len() + speeds.old.len() <= WORKS_MAX);
         assert!(speeds.recall(&work("often.c")).is_some());
         assert!(speeds.recall(&work("0")).is_none());
+    }
+
+    #[test]
+    fn nodes_that_worked_longest_ago_are_forgotten_first() {
+        let mut speeds = Speeds::default();
+        for node in 0..NODES_MAX + 1 {
+            speeds.learn(&node.to_string(), &work("x.c"), consumed(1000, 10));
+            speeds.learn("busy", &work("x.c"), consumed(1000, 10));
+        }
+        assert!((NODES_MAX / 3..NODES_MAX).contains(&speeds.nodes.len()));
+        assert!(speeds.knows("busy") && speeds.knows(&NODES_MAX.to_string()));
+        assert!(!speeds.knows("0"));
     }
 
     #[test]
