@@ -34,6 +34,7 @@ use crate::scheduler::memory;
 use crate::scheduler::policy::Algorithm;
 use crate::scheduler::speed::Speeds;
 use crate::scheduler::state::{Action, Core, Event, PeerId, Rules};
+use crate::scheduler::tally::Tally;
 use crate::scheduler::text_port::{self, Request};
 
 /// Connections whose handshake is under way, at most; one more pushes the oldest out, since an honest
@@ -365,6 +366,8 @@ struct Dispatcher {
     core: Option<Core>,
     /// They came while nobody knew who the master is.
     undecided: VecDeque<Box<Arrival>>,
+    /// What became of jobs in the terms before this one.
+    tally: Tally,
     standbys: Vec<SocketAddr>,
     /// Names of hosts that get no jobs, in every term.
     blocks: BTreeSet<String>,
@@ -408,6 +411,7 @@ impl Dispatcher {
             role: Role::Undecided,
             core: None,
             undecided: VecDeque::new(),
+            tally: Tally::default(),
             standbys: Vec::new(),
             blocks: BTreeSet::new(),
             start: Instant::now(),
@@ -529,6 +533,7 @@ impl Dispatcher {
             // Nothing that was lent is known in the next term, so nobody stays.
             if let Some(core) = self.core.take() {
                 self.speeds = core.speeds().clone();
+                self.tally.add(core.tally());
             }
             let why = "this scheduler is no longer the master";
             for id in self.peers.keys().copied().collect::<Vec<_>>() {
@@ -574,6 +579,13 @@ impl Dispatcher {
         match want {
             // Whoever asked may be gone.
             audience::Request::Role(reply) => drop(reply.try_send(self.role)),
+            audience::Request::Tally(reply) => {
+                let mut tally = self.tally.clone();
+                if let Some(core) = &self.core {
+                    tally.add(core.tally());
+                }
+                drop(reply.try_send(tally));
+            }
             audience::Request::Watch => {
                 let known = self.lookout.filter(|id| self.peers.contains_key(id));
                 if let Some(id) = known.or_else(|| self.admit_audience()) {

@@ -26,6 +26,7 @@ use crate::scheduler::policy::Algorithm;
 use crate::scheduler::queue::Queue;
 use crate::scheduler::roster::Roster;
 use crate::scheduler::speed::Speeds;
+use crate::scheduler::tally::Tally;
 
 /// A node that has said nothing for this long is dead.
 pub const SILENCE: Duration = Duration::from_millis(4 * REPORT_EVERY_MS);
@@ -187,6 +188,11 @@ impl Core {
         let news_at = self.chronicle.next_wake();
         let all = [self.silence_at, self.retry_at, self.balance_at, news_at];
         all.into_iter().flatten().min()
+    }
+
+    /// What became of all jobs so far.
+    pub fn tally(&self) -> &Tally {
+        self.chronicle.tally()
     }
 
     /// What was learned of nodes and jobs so far, to be kept for the next scheduler.
