@@ -821,7 +821,15 @@ impl Dispatcher {
                         );
                     }
                 }
-                Action::Close(id, why) => self.part(id, &why),
+                Action::Close(id, why) => {
+                    if let Some(Peer {
+                        node: None, from, ..
+                    }) = self.peers.get(&id)
+                    {
+                        log::warn!("{from} is refused: {why}");
+                    }
+                    self.part(id, &why);
+                }
             }
         }
     }
