@@ -119,9 +119,11 @@ async fn run(load: &Load, at: SocketAddr, scheduler: &Role) {
             executor::spawn(submit(speaker, number as u64, rate, load.time))
         })
         .collect();
-    let mut waits = Vec::new();
+    let (mut waits, mut speakers) = (Vec::new(), Vec::new());
     for task in tasks {
-        waits.extend(task.await);
+        let (speaker, of_one) = task.await;
+        speakers.push(speaker);
+        waits.extend(of_one);
     }
     let took = began.elapsed();
     let cpu = scheduler.cpu() - cpu;
@@ -154,7 +156,7 @@ async fn run(load: &Load, at: SocketAddr, scheduler: &Role) {
         let ended = async { matches!(connection.1.receive::<FromScheduler>().await, Ok(Some(_))) };
         assert!(ended.or(silent).await, "an idle connection was dropped");
     }
-    drop(workers);
+    drop((workers, speakers));
 }
 
 /// One process of ice, which ends with this.
@@ -249,7 +251,12 @@ impl Speaker {
 }
 
 /// Wants so many slots a second for some time, and uses them; how long each job waited for one.
-async fn submit(speaker: Speaker, number: u64, rate: f64, time: Duration) -> Vec<Duration> {
+async fn submit(
+    speaker: Speaker,
+    number: u64,
+    rate: f64,
+    time: Duration,
+) -> (Speaker, Vec<Duration>) {
     let start = Instant::now();
     let total = (rate * time.as_secs_f64()) as u64;
     let mut wanted = 0;
@@ -299,7 +306,7 @@ async fn submit(speaker: Speaker, number: u64, rate: f64, time: Duration) -> Vec
             }
         }
         if wanted == total && waiting.is_empty() && running.is_empty() {
-            return waits;
+            return (speaker, waits);
         }
         assert!(
             start.elapsed() < time + BOUND,

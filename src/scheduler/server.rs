@@ -13,7 +13,7 @@ use std::pin::pin;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use smol::Task;
-use smol::channel::{self, TrySendError};
+use smol::channel;
 use smol::future::FutureExt;
 
 use crate::clock;
@@ -45,7 +45,8 @@ const GREETING_TIMEOUT: Duration = Duration::from_secs(5);
 /// Peers, at most: nodes and lookers.
 const PEERS_MAX: usize = 4096;
 /// Messages that wait to be sent to one peer, at most. Above the requests that one node may have waiting
-/// ([`super::queue::WAITING_MAX`]), since all may be denied at once.
+/// ([`super::queue::WAITING_MAX`]), since all may be denied at once. Counted here: a channel of that size
+/// takes its memory, more than a MiB, before anything is sent.
 const OUTBOX_MAX: usize = 8192;
 /// The same while a status is among them, which is large.
 const OUTBOX_MAX_FOR_STATUS: usize = 2;
@@ -600,7 +601,7 @@ impl Dispatcher {
         self.core.as_ref()?;
         self.peers_so_far += 1;
         let id = PeerId(self.peers_so_far);
-        let (outbox, outgoing) = channel::bounded(OUTBOX_MAX);
+        let (outbox, outgoing) = channel::unbounded();
         let peer = Peer {
             from: (Ipv4Addr::LOCALHOST, 0).into(),
             node: None,
@@ -780,7 +781,7 @@ impl Dispatcher {
         }
         self.peers_so_far += 1;
         let id = PeerId(self.peers_so_far);
-        let (outbox, outgoing) = channel::bounded(OUTBOX_MAX);
+        let (outbox, outgoing) = channel::unbounded();
         let is_node = matches!(first, ToScheduler::Login(_));
         // A watcher has nothing to say, and is noticed to be gone when it reads no news.
         let is_watcher = first == ToScheduler::Watch;
@@ -867,18 +868,18 @@ impl Dispatcher {
             }
             _ => {}
         }
+        if peer.outbox.len() >= OUTBOX_MAX {
+            return Err("reads too slowly");
+        }
         let is_welcome = matches!(message, FromScheduler::Welcome { .. });
         let mut sent = peer.outbox.try_send(message);
         if sent.is_ok() && is_welcome && !self.standbys.is_empty() {
             let standbys = FromScheduler::Standbys(self.standbys.clone());
             sent = peer.outbox.try_send(standbys);
         }
-        match sent {
-            Ok(()) => Ok(()),
-            Err(TrySendError::Full(_)) => Err("reads too slowly"),
-            // The end of its writer is on its way as an input.
-            Err(TrySendError::Closed(_)) => Ok(()),
-        }
+        // If it is closed, the end of its writer is on its way as an input.
+        drop(sent);
+        Ok(())
     }
 
     /// Forgets a peer; what is in its outbox still goes out, if it is quick.
