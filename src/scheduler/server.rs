@@ -975,5 +975,6 @@ async fn write(
             inputs.send(Input::Ended(id, error.to_string())).await.ok();
             return;
         }
+        sender.rest();
     }
 }
