@@ -31,6 +31,7 @@ const LAYERS: [(&str, &[&str]); 5] = [
             "include/contents",
             "include/definitions",
             "include/directives",
+            "include/disk",
             "include/follow",
             "include/graph",
             "include/macros",

@@ -228,7 +228,7 @@ mod tests {
             terminal: None,
             niceness: 0,
         };
-        smol::block_on(Locales::default().of(&call, Family::Gcc))
+        crate::executor::block_on(Locales::default().of(&call, Family::Gcc))
     }
 
     #[test]

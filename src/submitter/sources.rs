@@ -70,6 +70,14 @@ impl Question {
                 .collect(),
         }
     }
+
+    /// Everything in it that could be part of a directory's name.
+    fn words(&self) -> impl Iterator<Item = &[u8]> {
+        let flags = self.flags.iter().map(|flag| &flag[..]);
+        let variables = self.variables.iter().flatten();
+        let directories = variables.flat_map(|value| value.split(|&byte| byte == b':'));
+        flags.chain(directories).chain([self.cwd.as_bytes()])
+    }
 }
 
 /// What a compiler told of itself.
@@ -292,7 +300,8 @@ impl Sources {
         let output = ask(call, question)
             .await
             .map_err(|error| declined(format!("ask the compiler: {error}")))?;
-        let list = SearchList::parse(&output).map_err(|error| declined(error.to_string()))?;
+        let list = SearchList::parse_given(&output, question.words())
+            .map_err(|error| declined(error.to_string()))?;
         let told = Arc::new(Told {
             list: Arc::new(list),
             files: files_told(&output),
