@@ -75,6 +75,7 @@ const LAYERS: [(&str, &[&str]); 5] = [
             "scheduler/state",
             "scheduler/stories",
             "scheduler/suspicion",
+            "scheduler/tally",
             "submitter/allot",
             "submitter/environment",
             "submitter/holdings",
