@@ -4,6 +4,7 @@
 //! so many fresh ones. What must hold at any time is checked after every step in [`world`]; what must hold in the
 //! end, here.
 
+mod bound;
 mod random;
 mod story;
 mod world;
@@ -215,4 +216,28 @@ fn a_first_job_stays_at_home_and_a_parallel_build_goes_out() {
     assert_eq!(alone(1, 10), 10);
     let home = alone(8, 200);
     assert!((1..20).contains(&home), "{home} of 200 stayed at home");
+}
+
+#[test]
+fn the_second_build_knows_the_nodes_and_the_jobs_of_the_first() {
+    // A long job that comes late, on a cluster of which half is slow.
+    let mut costs_us = vec![200_000; 150];
+    costs_us.push(4_000_000);
+    let slow = Shape {
+        slowness: 4.0,
+        ..worker(4)
+    };
+    let machines = vec![worker(0), worker(4), slow];
+    let mut spans = Vec::new();
+    let mut speeds = Speeds::default();
+    for _ in 0..3 {
+        let mut setup = setup(machines.clone(), vec![build(0, 40, costs_us.clone())]);
+        setup.speeds = speeds;
+        let mut world = World::new(setup);
+        run(&mut world);
+        spans.push(seconds(world.now) - 2.0);
+        speeds = world.speeds();
+    }
+    let bound = costs_us.iter().sum::<u64>() as f64 / 1e6 / (4.0 + 1.0);
+    assert!(spans[2] <= 1.15 * bound, "{spans:?}, and {bound} is possible");
 }

@@ -273,6 +273,8 @@ pub struct World {
     pub records: Vec<Vec<JobRecord>>,
     /// How many jobs of each build have begun to wait.
     begun: Vec<usize>,
+    /// How many jobs of all builds have not ended.
+    left: usize,
     /// Work done for each build, in microseconds of the reference machine, with the time it was done.
     pub service: Vec<Vec<(Time, u64)>>,
 }
@@ -297,6 +299,7 @@ impl World {
                 .map(|build| vec![JobRecord::default(); build.costs_us.len()])
                 .collect(),
             begun: vec![0; setup.builds.len()],
+            left: setup.builds.iter().map(|build| build.costs_us.len()).sum(),
             service: vec![Vec::new(); setup.builds.len()],
             setup,
         };
@@ -354,10 +357,13 @@ impl World {
 
     /// Whether all jobs have ended.
     pub fn is_done(&self) -> bool {
-        self.records
-            .iter()
-            .flatten()
-            .all(|record| record.ended.is_some())
+        self.left == 0
+    }
+
+    /// What the first scheduler has learned.
+    pub fn speeds(&self) -> Speeds {
+        let core = self.seats[0].core.as_ref();
+        core.map_or_else(Speeds::default, |core| core.speeds().clone())
     }
 
     /// The workers that are up and reached by all, and when each last ran a job for somebody.
@@ -1171,6 +1177,7 @@ impl World {
         record.ends += 1;
         assert_eq!(record.ends, 1, "job {job:?} ended twice");
         record.ended = Some(now);
+        self.left -= 1;
         record.local = local;
         let cost_us = self.setup.builds[job.0].costs_us[job.1];
         self.service[job.0].push((now, cost_us));
