@@ -1,5 +1,5 @@
 //! How near each way of placing jobs comes to the best that is possible:
-//! `cargo run --release --example scheduling [NODES...]`.
+//! `cargo run --release --example scheduling [NODES...] [CLUSTER...]`.
 //!
 //! Builds whose jobs take what those of real projects took (`tests/simulation/traces`) are run on made-up clusters
 //! with the real scheduler and the real submitters, on a virtual clock: the world is the one in which the
@@ -34,6 +34,8 @@ use bound::{Capacity, Load, bound_us};
 use random::Random;
 use world::{Build, Fault, Setup, Shape, World};
 
+/// Nodes, if nothing else is asked for.
+const SIZES: [usize; 3] = [5, 100, 1000];
 /// The ways to place, ours first.
 const ALGORITHMS: [Algorithm; 5] = [
     Algorithm::Finish,
@@ -117,14 +119,14 @@ const SCENES: [Scene; 6] = [
 ];
 
 fn main() {
-    let sizes: Vec<usize> = std::env::args()
+    let (sizes, words): (Vec<String>, Vec<String>) = std::env::args()
         .skip(1)
-        .filter_map(|word| word.parse().ok())
-        .collect();
-    let sizes = match sizes.is_empty() {
-        true => vec![5, 100, 1000],
-        false => sizes,
+        .partition(|word| word.parse::<usize>().is_ok());
+    let sizes: Vec<usize> = match sizes.is_empty() {
+        true => SIZES.to_vec(),
+        false => sizes.iter().filter_map(|size| size.parse().ok()).collect(),
     };
+    let is_meant = |name: &str| words.is_empty() || words.iter().any(|word| word == name);
     let began = Instant::now();
     let names = || ALGORITHMS.map(|algorithm| format!(" {} |", algorithm.name()));
     println!(
@@ -133,7 +135,7 @@ fn main() {
     );
     println!("| ---: | --- | --- | ---: |{}", " ---: |".repeat(5));
     for &nodes in &sizes {
-        for scene in &SCENES {
+        for scene in SCENES.iter().filter(|scene| is_meant(scene.name)) {
             for (trace, text) in TRACES {
                 compare(nodes, scene, trace, text);
             }
@@ -270,7 +272,11 @@ fn run(
     while !world.is_done() {
         assert!(world.step(), "nothing happens any more");
     }
-    (world.now.since(BEGIN).as_secs_f64(), world.speeds())
+    let took_s = world.now.since(BEGIN).as_secs_f64();
+    // The scheduler has yet to hear of the last jobs.
+    let heard = world.now.after(Duration::from_secs(1));
+    while world.now < heard && world.step() {}
+    (took_s, world.speeds())
 }
 
 fn setup(

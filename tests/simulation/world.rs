@@ -1079,7 +1079,7 @@ impl World {
                 };
                 let outcome = Outcome::Done {
                     usage,
-                    output_bytes: wall_us / 10,
+                    output_bytes: self.output_bytes(job),
                 };
                 self.holdings(
                     number,
@@ -1099,6 +1099,14 @@ impl World {
             Message::Closed => self.fail(number, wire.0, Undelivered::Dead("reset".into())),
             _ => {}
         }
+    }
+
+    /// What a job writes: more where there is more to do, though one byte may be four times the work of
+    /// another's, and the same on whichever machine.
+    fn output_bytes(&self, job: (usize, usize)) -> u64 {
+        let cost_us = self.setup.builds[job.0].costs_us[job.1];
+        let density = 0.5 + 1.5 * Random::new(job.1 as u64).share();
+        (cost_us as f64 / 10.0 * density) as u64
     }
 
     /// A start has come to nothing.
