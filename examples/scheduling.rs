@@ -52,6 +52,10 @@ const DELAY_US: (u64, u64) = (100, 50);
 const SPREAD: f64 = 0.05;
 /// When builds begin: all nodes are known.
 const BEGIN: Time = Time(3_000_000);
+/// Who want more than there is, in the second table; for how long it is counted, and from when on.
+const SUBMITTERS: usize = 20;
+const SHARED: Duration = Duration::from_secs(30);
+const SETTLING: Duration = Duration::from_secs(3);
 /// A node that goes is away for so long.
 const AWAY: Duration = Duration::from_secs(2);
 /// One node in so many goes.
@@ -144,7 +148,9 @@ fn main() {
     println!("\n| nodes | submitters |{}", names().concat());
     println!("| ---: | ---: |{}", " ---: |".repeat(5));
     for &nodes in &sizes {
-        share_out(nodes);
+        if nodes <= 100 {
+            share_out(nodes);
+        }
     }
     eprintln!("{:.0} s", began.elapsed().as_secs_f64());
 }
@@ -318,4 +324,42 @@ fn setup(
     }
 }
 
-fn share_out(_nodes: usize) {}
+/// Prints a row of the second table: twenty submitters, each with more jobs than he can have done.
+fn share_out(nodes: usize) {
+    let slots = nodes * SLOTS as usize;
+    let seconds = SHARED.as_secs() as usize;
+    let mut cells = String::new();
+    for algorithm in ALGORITHMS {
+        let builds = (0..SUBMITTERS).map(|user| {
+            let (_, text) = TRACES[user % 2];
+            // As many as all slots could do in the time, were they his alone, of a job's mean time.
+            let one = costs_us(text, 100, user as u64);
+            let mean_us = one.iter().sum::<u64>() as usize / one.len();
+            let jobs = 3 * slots * seconds * 1_000_000 / mean_us / SUBMITTERS;
+            costs_us(text, jobs, user as u64)
+        });
+        let mut setup = setup(nodes, |_| 1.0, algorithm, builds.collect(), Speeds::default());
+        for build in &mut setup.builds {
+            build.parallel = 2 * slots / SUBMITTERS + 20;
+        }
+        let mut world = World::new(setup);
+        world.is_checked = false;
+        let (from, to) = (BEGIN.after(SETTLING), BEGIN.after(SETTLING + SHARED));
+        while world.now < to {
+            assert!(world.step() && !world.is_done(), "somebody has all that he wants");
+        }
+        let served = world.service.iter().map(|jobs| {
+            let counted = jobs.iter().filter(|(when, _)| *when >= from);
+            counted.map(|(_, cost_us)| *cost_us as f64).sum()
+        });
+        cells += &format!(" {:.3} |", jain(&served.collect::<Vec<f64>>()));
+    }
+    println!("| {nodes} | {SUBMITTERS} |{cells}");
+}
+
+/// Jain's index: 1 when all get equally much, and one over their number when one gets everything.
+fn jain(served: &[f64]) -> f64 {
+    let sum: f64 = served.iter().sum();
+    let squares: f64 = served.iter().map(|x| x * x).sum();
+    sum * sum / (served.len() as f64 * squares)
+}
