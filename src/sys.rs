@@ -331,6 +331,18 @@ pub fn wait_any() -> Option<EndedChild> {
     })
 }
 
+/// A descriptor that becomes readable when a child of ours ends.
+///
+/// # Errors
+/// Those of `pidfd_open`; Linux has it since 5.3.
+pub fn watch_process(child: u32) -> nix::Result<OwnedFd> {
+    // SAFETY: two numbers go in, and nothing is written to.
+    let descriptor = unsafe { libc::syscall(libc::SYS_pidfd_open, child as libc::pid_t, 0) };
+    let descriptor = Errno::result(descriptor)? as i32;
+    // SAFETY: the kernel has just made this descriptor for us, and nobody else knows of it.
+    Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
+}
+
 /// The size of the terminal behind a descriptor; none when it is no terminal.
 pub fn terminal(descriptor: BorrowedFd<'_>) -> Option<Terminal> {
     // SAFETY: `winsize` is plain numbers, for which zero is a value.

@@ -13,19 +13,24 @@
 //! where macros lead. [`watch`] is the only file here that touches a disk.
 
 pub mod asking;
+mod assembly;
 pub mod computed;
 mod contents;
+pub mod definitions;
 pub mod directives;
 mod follow;
 pub mod graph;
 pub mod macros;
 pub mod places;
 mod reach;
+mod reader;
 pub mod request;
 pub mod search;
+mod splices;
 pub mod suspects;
 mod walk;
 pub mod watch;
+pub mod words;
 
 pub use graph::Graph;
 pub use request::{Decline, EntryNumber, Family, Forced, Language, Listed, Scan, ScanRequest};
