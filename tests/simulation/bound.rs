@@ -207,9 +207,10 @@ mod tests {
             ),
             (
                 "two long ones and one fast slot",
-                &[machine(1, 1.0), machine(9, 3.0)],
+                &[machine(1, 1.0), machine(1, 1.5)],
                 &[900, 900],
                 9,
+                // Neither can be done by the fast one after the other.
                 1350.0,
             ),
             ("whole jobs", &[machine(4, 1.0)], &[500; 5], 9, 1000.0),

@@ -34,6 +34,8 @@ const GCC: Digest = Digest([1; 32]);
 const TOOLCHAIN_US: u64 = 800_000;
 /// How long a submitter waits for a worker that says nothing, and for a connection.
 const SILENCE_US: u64 = 1_800_000;
+/// How long a job waits at a full worker's door.
+const DOOR_US: u64 = 500_000;
 /// A machine says how it stands at most so often.
 const STATE_PAUSE_US: u64 = 100_000;
 
@@ -173,6 +175,7 @@ enum Happening {
     CoreWake(usize),
     Tell(usize),
     Fetched(usize, Claim),
+    Late(usize, Claim),
     Compiled(usize, Claim, u64),
     LocalDone(usize, Claim),
     Impatient(usize, u64),
@@ -439,6 +442,7 @@ impl World {
             | Happening::Hear(machine, _)
             | Happening::Tell(machine)
             | Happening::Fetched(machine, _)
+            | Happening::Late(machine, _)
             | Happening::Compiled(machine, ..)
             | Happening::LocalDone(machine, _)
             | Happening::Impatient(machine, _) => Some(*machine),
@@ -499,6 +503,7 @@ impl World {
                 self.tell_state(machine);
             }
             Happening::Fetched(machine, claim) => self.fetched(machine, claim),
+            Happening::Late(machine, claim) => self.late(machine, claim),
             Happening::Compiled(machine, claim, wall_us) => self.compiled(machine, claim, wall_us),
             Happening::LocalDone(machine, claim) => self.local_done(machine, claim),
             Happening::Impatient(machine, attempt) => self.impatient(machine, attempt),
@@ -1243,14 +1248,35 @@ impl World {
         let machine = &mut self.machines[number];
         machine.claims += 1;
         let claim = Claim(machine.claims);
-        if machine.slots.claim_remote(claim, lease) == Admission::Busy {
-            self.say(wire, 0, Message::Busy);
-            return;
+        match machine.slots.claim_remote(claim, lease) {
+            Admission::Busy => return self.say(wire, 0, Message::Busy),
+            Admission::AtTheDoor => {
+                machine.work.insert(claim, Work { wire, cost_us });
+                self.after(DOOR_US, Happening::Late(number, claim));
+            }
+            Admission::Accepted => {
+                machine.work.insert(claim, Work { wire, cost_us });
+                self.admitted(number, claim);
+            }
         }
-        machine.work.insert(claim, Work { wire, cost_us });
-        match machine.toolchains {
+    }
+
+    /// There is room for a job: its toolchain is fetched, if need be.
+    fn admitted(&mut self, number: usize, claim: Claim) {
+        match self.machines[number].toolchains {
             true => self.fetched(number, claim),
             false => self.after(TOOLCHAIN_US, Happening::Fetched(number, claim)),
+        }
+    }
+
+    /// A job has waited at the door for long enough.
+    fn late(&mut self, number: usize, claim: Claim) {
+        let machine = &mut self.machines[number];
+        if machine.slots.is_at_the_door(claim)
+            && let Some(work) = machine.work.remove(&claim)
+        {
+            machine.slots.release(claim);
+            self.say(work.wire, 0, Message::Busy);
         }
     }
 
@@ -1282,6 +1308,9 @@ impl World {
 
     /// Whoever has a slot begins.
     fn grant(&mut self, number: usize) {
+        for claim in self.machines[number].slots.admitted() {
+            self.admitted(number, claim);
+        }
         let granted = self.machines[number].slots.granted();
         for claim in granted {
             let noise = 1.0 + self.setup.noise * (2.0 * self.random.share() - 1.0);
