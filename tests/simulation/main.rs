@@ -255,6 +255,9 @@ fn the_second_build_knows_the_nodes_and_the_jobs_of_the_first() {
         while world.now < heard && world.step() {}
         speeds = world.speeds();
     }
-    assert!(spans[2] <= 1.1 * bound, "{spans:?}, and {bound} is possible");
+    assert!(
+        spans[2] <= 1.1 * bound,
+        "{spans:?}, and {bound} is possible"
+    );
     assert!(spans[2] < spans[0], "nothing was learned: {spans:?}");
 }

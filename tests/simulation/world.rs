@@ -210,7 +210,7 @@ struct Machine {
     claims: u64,
     session_wakes: Option<Time>,
     holdings_wakes: Option<Time>,
-    /// When a job last ran here for others.
+    /// When a job last ran here.
     pub used: Time,
 }
 
@@ -369,14 +369,14 @@ impl World {
         core.map_or_else(Speeds::default, |core| core.speeds().clone())
     }
 
-    /// The workers that are up and reached by all, and when each last ran a job for somebody.
+    /// The workers that are up and reached by all, and when each last ran a job, be it its own.
     pub fn workers(&self) -> impl Iterator<Item = (usize, Time)> {
         let machines = self.machines.iter().enumerate();
         machines
             .filter(|(_, machine)| {
                 machine.alive && !machine.frozen && !machine.cut_off && machine.shape.slots > 0
             })
-            .map(|(number, machine)| match machine.slots.remote_jobs() > 0 {
+            .map(|(number, machine)| match machine.is_in_use() {
                 true => (number, self.now),
                 false => (number, machine.used),
             })
@@ -644,7 +644,8 @@ impl World {
         let rules = Rules {
             netname: "SIM".into(),
             algorithm: self.setup.algorithm,
-            first_lease: self.now.0 << 20,
+            // No two schedulers begin with the same, even when they start at the same time.
+            first_lease: (self.now.0 << 8 | number as u64) << 20,
             seed: self.setup.seed,
         };
         let seat = &mut self.seats[number];
@@ -1225,6 +1226,7 @@ impl World {
             return;
         };
         self.machines[number].slots.release(claim);
+        self.machines[number].used = self.now;
         if let Some((request, lease)) = local.lease {
             let outcome = Outcome::Unused;
             self.holdings(
@@ -1462,6 +1464,12 @@ impl World {
             self.run_locally(number, None, None);
         }
         self.grant(number);
+    }
+}
+
+impl Machine {
+    fn is_in_use(&self) -> bool {
+        self.slots.remote_jobs() + self.slots.local_jobs() > 0
     }
 }
 
