@@ -1251,7 +1251,7 @@ impl World {
         machine.claims += 1;
         let claim = Claim(machine.claims);
         match machine.slots.claim_remote(claim, lease) {
-            Admission::Busy => return self.say(wire, 0, Message::Busy),
+            Admission::Busy => self.say(wire, 0, Message::Busy),
             Admission::AtTheDoor => {
                 machine.work.insert(claim, Work { wire, cost_us });
                 self.after(DOOR_US, Happening::Late(number, claim));
