@@ -130,7 +130,7 @@ const MESSAGES: &[(&str, &str, &str)] = &[
     ),
     (
         "ice-scheduler.8",
-        "listen at port PORT: Address already in use",
+        "listen at ADDRESS: Address already in use",
         "exec ice scheduler -p $TAKEN --memory - --key-file key",
     ),
     (
@@ -141,7 +141,7 @@ const MESSAGES: &[(&str, &str, &str)] = &[
     (
         "ice-scheduler.8",
         "VALUE is no HOST and no HOST:PORT",
-        "exec ice scheduler -p $PORT -s a:b:c --memory - --key-file key",
+        "exec ice scheduler -p $PORT -s alpha:none --memory - --key-file key",
     ),
 ];
 
