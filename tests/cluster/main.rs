@@ -16,6 +16,8 @@ mod keys;
 mod misses;
 mod netns;
 mod node;
+#[path = "../support/peer.rs"]
+mod peer;
 mod project;
 mod stopping;
 #[path = "../support/mod.rs"]
