@@ -11,6 +11,7 @@ mod doctor;
 mod edits;
 mod failing;
 mod failover;
+mod guide;
 mod joblog;
 mod keys;
 mod misses;
