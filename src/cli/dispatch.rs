@@ -19,10 +19,9 @@ use super::resolve::World;
 use super::settings::Settings;
 use super::{doctor, entry, explain, in_force, log_output, run, symlinks};
 use crate::client::{self, Invocation, Variables};
-use crate::config::Watched;
 use crate::config::{
-    BuildNativeConfig, KeyAction, KeyConfig, MonitorConfig, ProcessConfig, SchedulerConfig,
-    StatusConfig,
+    BuildNativeConfig, ClusterConfig, KeyAction, KeyConfig, MonitorConfig, ProcessConfig,
+    SchedulerConfig, StatusConfig, Watched,
 };
 use crate::daemon::process::Reload;
 use crate::id::Bytes;
@@ -59,12 +58,12 @@ pub(super) fn dispatch(
     match ice.word {
         Word::Scheduler(options) => {
             let config = world.scheduler(options)?;
-            settle(&config.process)?;
+            settle(&config.process, &config.cluster)?;
             scheduler(config)?;
         }
         Word::Daemon(options) => {
             let config = world.daemon(options)?;
-            settle(&config.process)?;
+            settle(&config.process, &config.cluster)?;
             daemon::run(config, reload(argv, world))?;
         }
         Word::Status(options) => status(world.status(options)?)?,
@@ -127,7 +126,7 @@ pub(super) fn dispatch(
 
 /// Makes this process what a process that stays has to be. No thread is started: the daemon forks
 /// its zygote after this.
-fn settle(process: &ProcessConfig) -> Done {
+fn settle(process: &ProcessConfig, cluster: &ClusterConfig) -> Done {
     if daemon::broker::is_child() {
         // It has its broker's command line, ends with it, and logs to where the broker has led its
         // standard error: it may not be allowed to open that file itself.
@@ -146,6 +145,8 @@ fn settle(process: &ProcessConfig) -> Done {
     }
     log_output::start(process)?;
     if process.daemonize {
+        // Whoever types `ice key show` next finds a key.
+        Credentials::of(cluster, true)?;
         daemon(false, false).map_err(|error| format!("can't go into the background: {error}"))?;
     }
     Ok(())
