@@ -21,6 +21,7 @@ mod node;
 mod peer;
 mod project;
 mod stopping;
+mod sundae;
 #[path = "../support/mod.rs"]
 mod support;
 mod terminal;
