@@ -131,7 +131,7 @@ const MESSAGES: &[(&str, &str, &str)] = &[
     (
         "ice-scheduler.8",
         "listen at ADDRESS: Address already in use",
-        "exec ice scheduler -p $TAKEN --memory - --key-file key",
+        "exec ice scheduler -d -p $TAKEN --memory - --key-file key",
     ),
     (
         "ice-scheduler.8",

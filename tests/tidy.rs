@@ -83,6 +83,7 @@ const LAYERS: [(&str, &[&str]); 5] = [
         "effects",
         &[
             "account",
+            "background",
             "clock",
             "connection",
             "discover",

@@ -71,6 +71,7 @@ pub fn run_alone(config: DaemonConfig, reload: Reload) -> Result<(), Failure> {
         })?;
     let listener = Async::new(listen_unix(&config.socket)?)?;
     fs::set_permissions(&config.socket, fs::Permissions::from_mode(0o600))?;
+    crate::background::serves()?;
     let stops = crate::signal::stops()?;
     let result = executor::block_on(async {
         let node = start(&config, &credentials, None).await?;
