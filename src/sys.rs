@@ -12,6 +12,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use nix::errno::Errno;
 use nix::libc;
@@ -131,6 +132,9 @@ pub fn restrict_mount(mount: BorrowedFd<'_>, read_only: bool, devices: bool) -> 
     .map(drop)
 }
 
+/// The standard descriptors that were closed when this process began, a bit each.
+static CLOSED_STREAMS: AtomicU8 = AtomicU8::new(0);
+
 /// What a process needs before its first line: the standard descriptors are open, so that nothing
 /// else takes their place, and a write to a reader who has gone is an error.
 pub fn prepare_process() {
@@ -138,7 +142,9 @@ pub fn prepare_process() {
         // SAFETY: reading a descriptor's flags touches no memory.
         let flags = unsafe { libc::fcntl(descriptor, libc::F_GETFD) };
         if flags == -1 {
-            // The lowest free one is this one. It stays open, also for programs that are executed.
+            CLOSED_STREAMS.fetch_or(1 << descriptor, Ordering::Relaxed);
+            // The lowest free one is this one. It stays open, also for programs that are executed,
+            // unless `leave_closed_streams_closed` says otherwise.
             // SAFETY: the path is a C string.
             unsafe { libc::open(c"/dev/null".as_ptr(), libc::O_RDWR) };
         }
@@ -146,6 +152,21 @@ pub fn prepare_process() {
     // SAFETY: ignoring a signal runs no code of ours.
     let ignored = unsafe { signal(Signal::SIGPIPE, SigHandler::SigIgn) };
     ignored.expect("SIGPIPE can be ignored");
+}
+
+/// Whether this process was started without a standard output or a standard error.
+pub fn has_closed_output() -> bool {
+    CLOSED_STREAMS.load(Ordering::Relaxed) & 0b110 != 0
+}
+
+/// Lets programs that are executed from now on find closed what this process found closed.
+pub fn leave_closed_streams_closed() {
+    let closed = CLOSED_STREAMS.load(Ordering::Relaxed);
+    for descriptor in (0..=2).filter(|descriptor| closed & (1 << descriptor) != 0) {
+        // SAFETY: setting a descriptor's flags touches no memory. Should it fail, the program finds
+        // an open stream that leads nowhere.
+        unsafe { libc::fcntl(descriptor, libc::F_SETFD, libc::FD_CLOEXEC) };
+    }
 }
 
 /// The niceness of this process; 0 when the kernel does not tell.
@@ -329,6 +350,18 @@ pub fn wait_any() -> Option<EndedChild> {
         cpu_us: microseconds(usage.ru_utime) + microseconds(usage.ru_stime),
         rss_kib: usage.ru_maxrss as u64,
     })
+}
+
+/// A descriptor that becomes readable when a child of ours ends.
+///
+/// # Errors
+/// Those of `pidfd_open`; Linux has it since 5.3.
+pub fn watch_process(child: u32) -> nix::Result<OwnedFd> {
+    // SAFETY: two numbers go in, and nothing is written to.
+    let descriptor = unsafe { libc::syscall(libc::SYS_pidfd_open, child as libc::pid_t, 0) };
+    let descriptor = Errno::result(descriptor)? as i32;
+    // SAFETY: the kernel has just made this descriptor for us, and nobody else knows of it.
+    Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
 }
 
 /// The size of the terminal behind a descriptor; none when it is no terminal.

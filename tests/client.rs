@@ -193,7 +193,7 @@ fn the_clients_status_and_output_are_the_submitters() {
     let server = thread::spawn(move || {
         let mut served = accept(&listener);
         served.answer(&Answer::Accepted);
-        for (stream, text) in [(1, "out"), (2, "err"), (1, "put")] {
+        for (stream, text) in [(1, "out"), (2, "e\0rr"), (1, "put")] {
             served.answer(&printed(stream, text));
         }
         served.answer(&exit(42));
@@ -204,7 +204,7 @@ fn the_clients_status_and_output_are_the_submitters() {
     assert_eq!(output.status.code(), Some(42));
     assert_eq!(
         (&output.stdout[..], &output.stderr[..]),
-        (&b"output"[..], &b"err"[..])
+        (&b"output"[..], &b"e\0rr"[..])
     );
 
     let real = place.path("real/gcc").into_os_string();

@@ -1,8 +1,12 @@
 //! `ice explain` with the compilers of this machine: where a call would run, why, and what would
 //! travel; and that nothing is compiled for the answer.
 
+use std::collections::BTreeSet;
 use std::fs;
+use std::path::Path;
 use std::process::Command;
+
+use ice::args::Cause;
 
 const ICE: &str = env!("CARGO_BIN_EXE_ice");
 
@@ -68,7 +72,7 @@ fn a_local_call_is_told_with_its_reason() {
     );
 }
 
-fn explain(directory: &std::path::Path, words: &[&str], variables: &[(&str, &str)]) -> String {
+fn explain(directory: &Path, words: &[&str], variables: &[(&str, &str)]) -> String {
     let output = Command::new(ICE)
         .arg("explain")
         .args(words)
@@ -84,4 +88,49 @@ fn explain(directory: &std::path::Path, words: &[&str], variables: &[(&str, &str
         "{words:?}: {errors}"
     );
     String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn the_guide_has_every_reason() {
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let guide = fs::read_to_string(package.join("docs/what-runs-remotely.md")).unwrap();
+    let mut words: BTreeSet<String> = Cause::ALL
+        .iter()
+        .map(|cause| cause.word().to_owned())
+        .collect();
+    // The rest have no list: they are where they are said.
+    let mut sources: Vec<_> = fs::read_dir(package.join("src/submitter"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    sources.push(package.join("src/client/joblog.rs"));
+    sources.push(package.join("src/include/request.rs"));
+    for source in sources {
+        let text = fs::read_to_string(&source).unwrap();
+        let (said, all_are) = match source.file_name().unwrap().to_str().unwrap() {
+            "joblog.rs" => (text.split_once("fn text").unwrap().1, true),
+            "request.rs" => (text.split_once("fn word").unwrap().1, true),
+            _ => (&text[..], false),
+        };
+        let said = said
+            .split("\n}\n")
+            .next()
+            .filter(|_| all_are)
+            .unwrap_or(said);
+        let mut before = "";
+        for (index, piece) in said.split('"').enumerate() {
+            let is_word = piece.bytes().all(|b| b.is_ascii_lowercase() || b == b'-');
+            let is_said = all_are || before.trim_end().ends_with("because(");
+            if index % 2 == 1 && is_word && is_said && !piece.is_empty() {
+                words.insert(piece.to_owned());
+            }
+            before = piece;
+        }
+    }
+    assert!(words.len() > 70, "{words:?}");
+    let missing: Vec<_> = words
+        .iter()
+        .filter(|word| !guide.contains(&format!("`{word}`")))
+        .collect();
+    assert!(missing.is_empty(), "the guide does not explain {missing:?}");
 }

@@ -83,6 +83,7 @@ fn describe(plan: &Plan, argv: &[Bytes]) -> String {
     let profiles = plan.profiles.iter();
     let profiles = profiles.map(|one| Bytes([&one.directory[..], b"/*", &one.suffix].concat()));
     add("profiles", &profiles.collect::<Vec<_>>());
+    add("prefixes", &plan.prefixes);
     if plan.debug {
         text += " debug";
     }
@@ -467,16 +468,24 @@ fn files_that_options_name_travel_or_keep_the_compile() {
             "local plugin -fpass-plugin=p.so",
         ),
         ("gcc -specs=x.specs -c a.c", "c a.c -> a.o in(.) inexact"),
-        ("gcc -B dir -c a.c", "local compiler-lookup -B"),
-        ("gcc -Bdir -c a.c", "local compiler-lookup -Bdir"),
+        ("gcc -B dir -c a.c", "c a.c -> a.o in(.) prefixes(dir)"),
+        ("gcc -Bdir -c a.c", "c a.c -> a.o in(.) prefixes(dir)"),
+        ("gcc -B /dev/fd -c a.c", "local device-file /dev/fd"),
+        ("gcc -Wa,@r,-L -c a.c", "local assembler-option -c"),
+        ("gcc -Wa,@none -c a.c", "local response-file @none"),
+        ("clang -Wa,@r -c a.c", "local assembler-option @r"),
         (
             "gcc -wrapper valgrind -c a.c",
             "local compiler-lookup -wrapper",
         ),
+        (
+            "gcc -resource-dir d -c a.c",
+            "local unknown-option -resource-dir",
+        ),
         ("clang --config x.cfg -c a.c", "c a.c -> a.o in(.) inexact"),
         (
             "clang -resource-dir d -c a.c",
-            "local compiler-lookup -resource-dir",
+            "c a.c -> a.o in(.) profiles(d/share/*.txt)",
         ),
         (
             "clang -ivfsoverlay o.yaml -c a.c",

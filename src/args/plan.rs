@@ -38,6 +38,9 @@ pub struct Plan {
     pub extra_inputs: Vec<Bytes>,
     /// Files that are read when they are there, and whose names are known in part only.
     pub profiles: Vec<Profiles>,
+    /// Where the driver looks for programs before its own places, of `-B`: directories, or what names
+    /// begin with. When one of its programs is there, the compile must stay local.
+    pub prefixes: Vec<Bytes>,
     /// Whether debug information is asked for.
     pub debug: bool,
     /// The command line of the same compile where an option means the processor of this machine:
@@ -66,7 +69,7 @@ pub struct Unit {
     pub dependencies: Option<DependencyFile>,
 }
 
-/// Profiles that a compile may read: every file in a directory whose name has this end.
+/// Profiles or lists that a compile may read: every file in a directory whose name has this end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Profiles {
     /// The directory; it need not exist.
@@ -164,6 +167,7 @@ impl Plan {
             assembler_search: draft.to_assembler.search,
             extra_inputs: draft.response_files,
             profiles: Vec::new(),
+            prefixes: Vec::new(),
             debug,
             native,
             preprocessed,
@@ -220,6 +224,17 @@ impl Plan {
                 name: Bytes::from(item.value),
             }),
             Meaning::PrecompiledHeader => self.take_precompiled(item.value),
+            Meaning::Prefix => {
+                self.search.extend_from_slice(item.words);
+                self.prefixes.push(Bytes::from(item.value));
+            }
+            Meaning::Resources => {
+                self.search.extend_from_slice(item.words);
+                self.profiles.push(Profiles {
+                    directory: Bytes([item.value, b"/share"].concat()),
+                    suffix: Bytes::from(".txt"),
+                });
+            }
             Meaning::Reads => self.extra_inputs.push(Bytes::from(item.value)),
             Meaning::Configures => {
                 self.search.extend_from_slice(item.words);

@@ -104,6 +104,10 @@ pub(super) enum Meaning {
     PrecompiledHeader,
     /// Reads a profile, from files whose names are derived.
     Profile,
+    /// `-B`: programs and headers are looked for there first.
+    Prefix,
+    /// `-resource-dir`: clang's own headers, and lists of what sanitizers leave out.
+    Resources,
 
     /// Reads the file that is its value.
     Reads,

@@ -13,7 +13,7 @@ use super::parse::{Item, items};
 use super::plan::{Draft, Input, Plan, dump_file};
 use super::probe::{is_probe, is_probe_place, is_question};
 use super::reason::{Cause, Reason};
-use super::response;
+use super::response::{self, Expanded};
 use super::table::{Meaning, Stage};
 
 /// A compiler call.
@@ -102,7 +102,11 @@ fn plan(
         check(item)?;
     }
     let to_preprocessor = inner::to_preprocessor(&call.to_preprocessor)?;
-    let to_assembler = inner::to_assembler(&call.to_assembler)?;
+    let mut response_files = expanded.files;
+    let pieces = assemblers_words(compiler.family, &call.to_assembler, read_response_file)?;
+    response_files.extend(pieces.files);
+    let pieces: Vec<&[u8]> = pieces.words.iter().map(|word| &word[..]).collect();
+    let to_assembler = inner::to_assembler(&pieces)?;
     let to_clang = inner::to_clang(&call.to_clang)?;
     let mut inputs = Vec::with_capacity(call.inputs.len());
     for (input, option) in &call.inputs {
@@ -151,8 +155,28 @@ fn plan(
         to_preprocessor,
         to_assembler,
         to_clang,
-        response_files: expanded.files,
+        response_files,
     })
+}
+
+/// What the assembler gets to read. GNU's expands response files by the same rules as the driver;
+/// clang hands these words to a part of itself that knows no response files.
+fn assemblers_words(
+    family: Family,
+    pieces: &[&[u8]],
+    read_response_file: &mut dyn FnMut(&[u8]) -> Option<Vec<u8>>,
+) -> Result<Expanded, Reason> {
+    let words = pieces.iter().map(|piece| Bytes::from(*piece));
+    if family == Family::Clang {
+        return Ok(Expanded {
+            words: words.collect(),
+            origins: Vec::new(),
+            files: Vec::new(),
+        });
+    }
+    let argv: Vec<Bytes> = [Bytes::from("as")].into_iter().chain(words).collect();
+    response::expand(&argv, read_response_file)
+        .map_err(|word| Reason::about(Cause::ResponseFile, &word))
 }
 
 /// What a command line asks for as a whole.
@@ -285,6 +309,8 @@ fn check(item: &Item<'_>) -> Result<(), Reason> {
         | Meaning::Reads
         | Meaning::Configures
         | Meaning::PrecompiledHeader
+        | Meaning::Prefix
+        | Meaning::Resources
         | Meaning::SidePrefix
             if item.value.is_empty() =>
         {
@@ -299,6 +325,8 @@ fn check(item: &Item<'_>) -> Result<(), Reason> {
         | Meaning::Reads
         | Meaning::Configures
         | Meaning::Profile
+        | Meaning::Prefix
+        | Meaning::Resources
         | Meaning::PrecompiledHeader => check_read(item.value),
         Meaning::Output | Meaning::DependencyFile | Meaning::Writes => check_written(item.value),
         _ => Ok(()),

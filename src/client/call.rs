@@ -116,10 +116,10 @@ fn compile(
         return local.run(None, log(reason.report()));
     }
     let asked = kind(&variables, invocation.kind);
-    let limited = asked == CallKind::Compile && is_limited();
-    let kind = match limited {
-        true => CallKind::Local,
-        false => asked,
+    let felt = (asked == CallKind::Compile).then(felt_here).flatten();
+    let kind = match felt {
+        Some(_) => CallKind::Local,
+        None => asked,
     };
     let places = socket::places(&variables);
     story.tell(|| {
@@ -155,8 +155,8 @@ fn compile(
             status
         }
         Ok((slot, Outcome::Local { mut report })) => {
-            if limited {
-                report.reason = Reason::Limited.report().reason;
+            if let Some(reason) = felt {
+                report.reason = reason.report().reason;
             }
             story.tell(|| story::local(&report));
             story.tell(|| story::times(&report, began.elapsed()));
@@ -348,18 +348,20 @@ fn print(printed: &[(u8, Bytes)]) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether this process has a limit that a compiler on another machine would not feel, and that
-/// nobody has unless he asked for it.
-fn is_limited() -> bool {
+/// What of this process a compiler on another machine would not feel, and nobody has unless he asked
+/// for it.
+fn felt_here() -> Option<Reason> {
+    if sys::has_closed_output() {
+        return Some(Reason::ClosedStream);
+    }
     let asked_for = [
         Resource::RLIMIT_FSIZE,
         Resource::RLIMIT_AS,
         Resource::RLIMIT_DATA,
         Resource::RLIMIT_CPU,
     ];
-    asked_for
-        .into_iter()
-        .any(|resource| getrlimit(resource).is_ok_and(|(soft, _)| soft != RLIM_INFINITY))
+    let is_limited = |resource| getrlimit(resource).is_ok_and(|(soft, _)| soft != RLIM_INFINITY);
+    (asked_for.into_iter().any(is_limited)).then_some(Reason::Limited)
 }
 
 fn call(

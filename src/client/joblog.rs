@@ -32,6 +32,8 @@ pub enum Reason {
     FullStream,
     /// The process has a limit that its compiler is to feel.
     Limited,
+    /// Standard output or error is closed.
+    ClosedStream,
 }
 
 impl Reason {
@@ -52,6 +54,10 @@ impl Reason {
             Self::Limited => (
                 "limits",
                 "this process has a limit on memory, time or the size of files",
+            ),
+            Self::ClosedStream => (
+                "closed-stream",
+                "standard output or error is closed, which the compiler takes amiss",
             ),
         }
     }

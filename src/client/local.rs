@@ -14,6 +14,7 @@ use super::socket::Submitter;
 use super::variables::SAFEGUARD;
 use crate::id::Bytes;
 use crate::message::{CallPhase, Report, Span};
+use crate::sys;
 
 /// A program to run here.
 #[derive(Debug)]
@@ -41,6 +42,7 @@ impl Local<'_> {
     /// Runs the program and returns its exit status. Without a log it takes the place of this
     /// process, and returns only when it can't be run. `slot` is held until the program ends.
     pub fn run(&self, slot: Option<Submitter>, log: Option<Log<'_>>) -> u8 {
+        sys::leave_closed_streams_closed();
         let mut command = self.command();
         let Some(mut log) = log else {
             if let Some(slot) = slot {

@@ -20,6 +20,10 @@ use crate::message::{Deal, FromNode, NodeState, Offer, OwnNode, ToNode};
 use crate::news::{LocalJobs, OTHER_REASONS, REASONS_MAX, file_end};
 use crate::reactor::Timer;
 
+/// How long a job of others waits for room: about as long as it may take to notice that a submitter has
+/// given up the one before.
+const DOOR_PATIENCE: Duration = Duration::from_millis(500);
+
 /// A submitter, as the node knows it; it is part of the numbers of its requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Port(u32);
@@ -33,6 +37,8 @@ enum Event {
     Claim(Claim, LeaseId, Sender<bool>),
     Ready(Claim),
     Release(Claim),
+    /// A remote claim has waited at the door for long enough.
+    Late(Claim),
     Toolchains {
         added: Vec<Digest>,
         removed: Vec<Digest>,
@@ -273,10 +279,24 @@ impl Dispatcher {
                 let _ = sender.try_send(false);
             }
             Event::Claim(claim, lease, sender) => {
-                let admission = self.slots.claim_remote(claim, lease);
-                let _ = sender.try_send(admission == Admission::Accepted);
-                if admission == Admission::Accepted {
-                    self.remote.insert(claim, sender);
+                match self.slots.claim_remote(claim, lease) {
+                    Admission::Accepted => {
+                        let _ = sender.try_send(true);
+                    }
+                    Admission::AtTheDoor => self.hurry(claim),
+                    Admission::Busy => {
+                        let _ = sender.try_send(false);
+                        return;
+                    }
+                }
+                self.remote.insert(claim, sender);
+            }
+            Event::Late(claim) => {
+                if self.slots.is_at_the_door(claim) {
+                    self.slots.release(claim);
+                    if let Some(sender) = self.remote.remove(&claim) {
+                        let _ = sender.try_send(false);
+                    }
                 }
             }
             Event::Ready(claim) => self.slots.ready(claim),
@@ -494,6 +514,11 @@ impl Dispatcher {
 
     /// Hands out what is free.
     fn grant(&mut self) {
+        for claim in self.slots.admitted() {
+            if let Some(sender) = self.remote.get(&claim) {
+                let _ = sender.try_send(true);
+            }
+        }
         for claim in self.slots.granted() {
             if let Some((port, request)) = self.local.get(&claim) {
                 self.tell_port(*port, FromNode::LocalSlot(*request));
@@ -502,6 +527,16 @@ impl Dispatcher {
                 let _ = sender.try_send(true);
             }
         }
+    }
+
+    /// A remote claim does not wait at the door for ever.
+    fn hurry(&self, claim: Claim) {
+        let events = self.events.clone();
+        executor::spawn(async move {
+            Timer::after(DOOR_PATIENCE).await;
+            let _ = events.try_send(Event::Late(claim));
+        })
+        .detach();
     }
 
     /// Tells the scheduler how it stands here, when that changed. On a busy node it changes with

@@ -2,9 +2,11 @@
 //!
 //! Pure. Local jobs go first, since somebody sits at this machine. A remote job comes under a lease, which
 //! is one slot: the next job of a lease waits here until the one before has ended, so that the slot is not
-//! idle for a round trip. One may wait for each lease, and as many as there are slots for all together; beyond
-//! that they are refused, so that they are compiled elsewhere instead of growing old here. A node without slots
-//! (`-m 0`) still runs one local job at a time, as icecream does: links have to happen somewhere.
+//! idle for a round trip. One may wait for each lease, and as many as there are slots for all together. Those
+//! beyond that wait at the door, since a job that its submitter has given up holds its place until that is
+//! noticed here, and the next one may be faster. How long they wait there is not known here; then they are
+//! refused, to be compiled elsewhere instead of growing old. A node without slots (`-m 0`) still runs one local
+//! job at a time, as icecream does: links have to happen somewhere.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -20,7 +22,10 @@ pub struct Claim(pub u64);
 pub enum Admission {
     /// There is room for it; once it is ready, [`Slots::granted`] will name it.
     Accepted,
-    /// The queue is full, or one waits for this lease already.
+    /// The queue is full, or one waits for this lease already: once there is room, [`Slots::admitted`]
+    /// will name it.
+    AtTheDoor,
+    /// There is no room even at the door.
     Busy,
 }
 
@@ -34,6 +39,8 @@ pub struct Slots {
     remote_queue: VecDeque<(Claim, LeaseId)>,
     /// Remote claims whose files are still on their way.
     arriving: BTreeMap<Claim, LeaseId>,
+    /// Remote claims that there is no room for yet.
+    door: VecDeque<(Claim, LeaseId)>,
 }
 
 impl Slots {
@@ -46,6 +53,7 @@ impl Slots {
             local_queue: VecDeque::new(),
             remote_queue: VecDeque::new(),
             arriving: BTreeMap::new(),
+            door: VecDeque::new(),
         }
     }
 
@@ -63,7 +71,40 @@ impl Slots {
     /// A remote job will want a slot under this lease once it is [ready](Self::ready): its files may
     /// still have to be fetched, and a slot is not to be idle meanwhile.
     pub fn claim_remote(&mut self, claim: Claim, lease: LeaseId) -> Admission {
-        // One job may wait behind each slot, and behind each lease.
+        if self.has_room(lease) {
+            self.arriving.insert(claim, lease);
+            return Admission::Accepted;
+        }
+        if self.door.len() >= 2 * self.total as usize {
+            return Admission::Busy;
+        }
+        self.door.push_back((claim, lease));
+        Admission::AtTheDoor
+    }
+
+    /// The claims at the door that there is room for now, each named once. To be called after every
+    /// change.
+    #[must_use]
+    pub fn admitted(&mut self) -> Vec<Claim> {
+        let mut admitted = Vec::new();
+        for (claim, lease) in std::mem::take(&mut self.door) {
+            if self.has_room(lease) {
+                self.arriving.insert(claim, lease);
+                admitted.push(claim);
+            } else {
+                self.door.push_back((claim, lease));
+            }
+        }
+        admitted
+    }
+
+    /// Whether a claim is still at the door.
+    pub fn is_at_the_door(&self, claim: Claim) -> bool {
+        self.door.iter().any(|(waiting, _)| *waiting == claim)
+    }
+
+    /// One job may wait behind each slot, and behind each lease.
+    fn has_room(&self, lease: LeaseId) -> bool {
         let waiting = self.remote_queue.iter().map(|(_, of)| of);
         let all = waiting
             .chain(self.remote.values())
@@ -71,11 +112,7 @@ impl Slots {
         let (jobs, of_lease) = all.fold((0, 0), |(jobs, same), of| {
             (jobs + 1, same + usize::from(*of == lease))
         });
-        if jobs >= 2 * self.total as usize || of_lease >= 2 {
-            return Admission::Busy;
-        }
-        self.arriving.insert(claim, lease);
-        Admission::Accepted
+        jobs < 2 * self.total as usize && of_lease < 2
     }
 
     /// A remote job has all that it needs, and waits for its slot from now on.
@@ -93,6 +130,7 @@ impl Slots {
         if !was_known {
             self.local_queue.retain(|waiting| *waiting != claim);
             self.remote_queue.retain(|(waiting, _)| *waiting != claim);
+            self.door.retain(|(waiting, _)| *waiting != claim);
         }
     }
 
@@ -174,14 +212,39 @@ mod tests {
     }
 
     #[test]
-    fn a_remote_job_beyond_the_queue_is_refused() {
+    fn a_remote_job_beyond_the_queue_waits_at_the_door_and_one_beyond_that_is_refused() {
         let mut slots = Slots::new(1);
         assert_eq!(claim(&mut slots, 1), Admission::Accepted);
         assert_eq!(slots.granted(), claims(&[1]));
         assert_eq!(claim(&mut slots, 2), Admission::Accepted);
-        assert_eq!(claim(&mut slots, 3), Admission::Busy);
+        for number in [3, 4] {
+            assert_eq!(claim(&mut slots, number), Admission::AtTheDoor);
+        }
+        assert_eq!(claim(&mut slots, 5), Admission::Busy);
+        assert_eq!(slots.admitted(), []);
         slots.release(Claim(2));
-        assert_eq!(claim(&mut slots, 3), Admission::Accepted);
+        assert_eq!(slots.admitted(), claims(&[3]));
+        assert!(slots.is_at_the_door(Claim(4)) && !slots.is_at_the_door(Claim(3)));
+        // It has waited for long enough.
+        slots.release(Claim(4));
+        slots.release(Claim(1));
+        assert_eq!(slots.admitted(), []);
+        slots.ready(Claim(3));
+        assert_eq!(slots.granted(), claims(&[3]));
+    }
+
+    #[test]
+    fn a_job_under_the_lease_of_one_that_was_given_up_waits_until_that_is_noticed() {
+        let mut slots = Slots::new(2);
+        for number in [1, 2] {
+            assert_eq!(claim_under(&mut slots, number, 9), Admission::Accepted);
+        }
+        assert_eq!(slots.granted(), claims(&[1]));
+        assert_eq!(claim_under(&mut slots, 3, 9), Admission::AtTheDoor);
+        // Another lease has room meanwhile.
+        assert_eq!(claim(&mut slots, 4), Admission::Accepted);
+        slots.release(Claim(1));
+        assert_eq!(slots.admitted(), claims(&[3]));
     }
 
     #[test]
@@ -190,7 +253,7 @@ mod tests {
         assert_eq!(claim_under(&mut slots, 1, 9), Admission::Accepted);
         assert_eq!(slots.granted(), claims(&[1]));
         assert_eq!(claim_under(&mut slots, 2, 9), Admission::Accepted);
-        assert_eq!(claim_under(&mut slots, 3, 9), Admission::Busy);
+        assert_eq!(claim_under(&mut slots, 3, 9), Admission::AtTheDoor);
         assert_eq!(slots.granted(), [], "its lease is in use");
         assert_eq!(claim(&mut slots, 4), Admission::Accepted);
         assert_eq!(slots.granted(), claims(&[4]), "another's is not");
@@ -210,7 +273,11 @@ mod tests {
             Admission::Accepted
         );
         assert_eq!(slots.granted(), [], "their files are on their way");
-        assert_eq!(slots.claim_remote(Claim(3), LeaseId(3)), Admission::Busy);
+        assert_eq!(
+            slots.claim_remote(Claim(3), LeaseId(3)),
+            Admission::AtTheDoor
+        );
+        slots.release(Claim(3));
         slots.ready(Claim(2));
         assert_eq!(slots.granted(), claims(&[2]));
         slots.ready(Claim(1));

@@ -7,7 +7,8 @@
 
 use std::collections::BTreeSet;
 
-use crate::include::directives::{Argument, Form, calls, identifier, name_hash, words};
+use crate::include::directives::Form;
+use crate::include::words::{Argument, calls, identifier, name_hash, words};
 
 /// A name that would have to be pasted together from more words is not reckoned with: of enough words
 /// every name can be made.

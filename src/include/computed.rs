@@ -10,11 +10,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
-use crate::include::directives::{Form, is_word};
+use crate::include::directives::Form;
 use crate::include::macros::{
     Hidden, Macro, Text, Token, definition, hide, hides, intersect, is_name, is_reserved, plain,
     tokens, unite, words,
 };
+use crate::include::words::is_word;
 
 /// Names that one expression may have, at most.
 const TARGETS_MAX: usize = 20_000;
@@ -649,9 +650,10 @@ fn join(left: Token, right: Token) -> Result<Token, Stop> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::include::definitions::Definitions;
     use crate::include::directives;
 
-    struct Table(directives::Definitions);
+    struct Table(Definitions);
 
     impl MacroTable for Table {
         fn definitions(&mut self, name: &[u8]) -> Vec<Vec<u8>> {

@@ -7,8 +7,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::id::Digest;
-use crate::include::directives::{self, Definitions, Directives, Form, Use};
+use crate::include::definitions::Definitions;
+use crate::include::directives::{self, Directives, Form, Use};
 use crate::include::suspects::{Notes, Source, Suspects};
+use crate::include::words::name_hash;
 
 /// All contents that are in memory.
 #[derive(Debug, Default)]
@@ -154,7 +156,7 @@ impl Contents {
 
     /// The definitions of a macro in all contents that are in reach of a scan.
     pub(super) fn definitions(&self, name: &[u8], scan: u64) -> Vec<Vec<u8>> {
-        let slots = self.definers.get(&directives::name_hash(name));
+        let slots = self.definers.get(&name_hash(name));
         let mut texts: Vec<&[u8]> = slots
             .into_iter()
             .flatten()

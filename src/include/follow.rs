@@ -9,12 +9,13 @@ use std::sync::Arc;
 use crate::id::{Bytes, Digest};
 use crate::include::asking::{Asking, Text};
 use crate::include::computed::{Target, Unknown};
-use crate::include::directives::{self, Computed, Form, Use};
+use crate::include::directives::{Computed, Form, Use};
 use crate::include::graph::{Leads, NodeId};
 use crate::include::places::PlaceId;
 use crate::include::reach::{Names, Reach};
 use crate::include::request::Decline;
 use crate::include::walk::Walk;
+use crate::include::words;
 
 /// Sets of macros that ask which are kept.
 const ASKING_MAX: usize = 8;
@@ -194,7 +195,7 @@ impl Walk<'_, '_> {
                 return Err(self.puzzling(node, *line, text));
             }
             let uses = |words: &[u32], name: &Vec<u8>| {
-                words.binary_search(&directives::name_hash(name)).is_ok()
+                words.binary_search(&words::name_hash(name)).is_ok()
             };
             let (all, bare) = (&digested.condition_words, &digested.bare_words);
             let mut used = (asking.puzzles.iter().filter(|name| uses(all, name)))
@@ -275,7 +276,7 @@ impl Walk<'_, '_> {
             roaming.push((computed, self.graph.contents.number(operand)));
         }
         let names = asking.wrappers.iter().chain(&asking.puzzles);
-        let hashes: BTreeSet<u32> = names.map(|name| directives::name_hash(name)).collect();
+        let hashes: BTreeSet<u32> = names.map(|name| words::name_hash(name)).collect();
         for &slot in &reached.roamers {
             let digested = self.graph.contents.get(slot);
             let computed = digested.computed.iter();
@@ -328,7 +329,7 @@ impl Walk<'_, '_> {
         let path = self.graph.places.get(place).path.clone();
         let text = self.disk.read(&path).map_or(Vec::new(), |read| read.bytes);
         let asks = |line: &[u8]| {
-            let mut words = directives::words(line);
+            let mut words = words::words(line);
             let is_condition = matches!(words.next(), Some(b"if" | b"elif"));
             is_condition && words.any(|word| word == name)
         };

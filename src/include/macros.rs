@@ -6,7 +6,8 @@
 use std::collections::BTreeSet;
 use std::rc::Rc;
 
-use crate::include::directives::{OPAQUE, identifier, is_word};
+use crate::include::definitions::OPAQUE;
+use crate::include::words::{identifier, is_word};
 
 /// A token's spelling.
 pub type Text = Rc<[u8]>;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::include::computed::{self, MacroTable, Target};
 use crate::include::contents::Contents;
-use crate::include::directives;
+use crate::include::words::name_hash;
 
 /// Sets of definitions that are kept for other compiles.
 const REACHES_MAX: usize = 16;
@@ -136,7 +136,7 @@ struct Asked<'a> {
 
 impl MacroTable for Asked<'_> {
     fn definitions(&mut self, name: &[u8]) -> Vec<Vec<u8>> {
-        self.on.insert(directives::name_hash(name));
+        self.on.insert(name_hash(name));
         self.contents.definitions(name, self.scan)
     }
 }

@@ -9,6 +9,15 @@ use crate::id::Bytes;
 /// More directories than this are not a search list but an attack on our memory.
 const DIRECTORIES_MAX: usize = 4096;
 
+/// Stands before directories for quoted names.
+const QUOTE_MARK: &[u8] = b"#include \"...\" search starts here:";
+
+/// Stands before directories for all names.
+const ANGLE_MARK: &[u8] = b"#include <...> search starts here:";
+
+/// Stands behind them.
+const END_MARK: &[u8] = b"End of search list.";
+
 /// A compiler's search list, every directory as the compiler spells it (maybe relative to the
 /// working directory).
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -39,21 +48,63 @@ pub enum BadSearchList {
     /// A header map: names are looked up in a table.
     #[error("search list has a header map: {0}")]
     HeaderMap(String),
+    /// A name of several lines that nobody has given.
+    #[error("search list has a name of several lines: {0:?}")]
+    Lines(String),
     /// Too many directories.
     #[error("search list has more than {DIRECTORIES_MAX} directories")]
     TooLong,
 }
 
 impl SearchList {
+    /// Reads what `compiler -v -E …` printed on standard error, in the C locale, when it was given
+    /// `words`: options, or directories alone. A name of several lines is known by them.
+    pub fn parse_given<'a>(
+        output: &[u8],
+        words: impl Iterator<Item = &'a [u8]>,
+    ) -> Result<Self, BadSearchList> {
+        let words: Vec<&[u8]> = words
+            .map(without_slashes)
+            .filter(|word| word.contains(&b'\n'))
+            .collect();
+        if words.is_empty() {
+            return Self::parse(output);
+        }
+        let lines = on_one_line(output, &words);
+        if marks(&lines) != marks(output) {
+            // A name looks like what stands around the list.
+            return Err(BadSearchList::Missing);
+        }
+        let mut list = Self::parse(&lines)?;
+        for part in [
+            &mut list.quote,
+            &mut list.angle,
+            &mut list.absent,
+            &mut list.duplicate,
+        ] {
+            for name in part.iter_mut().filter(|name| name.contains(&NEWLINE)) {
+                for byte in name.0.iter_mut().filter(|byte| **byte == NEWLINE) {
+                    *byte = b'\n';
+                }
+                // What two lines happen to make together is no name.
+                let given = without_slashes(name);
+                if !words.iter().any(|word| word.ends_with(given)) {
+                    return Err(BadSearchList::Lines(name.to_string()));
+                }
+            }
+        }
+        Ok(list)
+    }
+
     /// Reads what `compiler -v -E …` printed on standard error, in the C locale.
     pub fn parse(output: &[u8]) -> Result<Self, BadSearchList> {
         let mut list = Self::default();
         let mut part = Part::Before;
         for line in output.split(|&b| b == b'\n') {
             match line {
-                b"#include \"...\" search starts here:" => part = Part::Quote,
-                b"#include <...> search starts here:" => part = Part::Angle,
-                b"End of search list." => return Ok(list),
+                QUOTE_MARK => part = Part::Quote,
+                ANGLE_MARK => part = Part::Angle,
+                END_MARK => return Ok(list),
                 _ => {}
             }
             let list = match (part, line) {
@@ -88,6 +139,46 @@ impl SearchList {
     }
 }
 
+/// How many lines stand around lists.
+fn marks(output: &[u8]) -> usize {
+    let lines = output.split(|&b| b == b'\n');
+    lines
+        .filter(|line| [QUOTE_MARK, ANGLE_MARK, END_MARK].contains(line))
+        .count()
+}
+
+/// Stands for a newline within a name: no name has a NUL.
+const NEWLINE: u8 = 0;
+
+/// The output with every name of several lines on one. Where an option ends and its name begins is not
+/// known, so what is looked for is a name from its first newline on.
+fn on_one_line(output: &[u8], words: &[&[u8]]) -> Vec<u8> {
+    let mut ends: Vec<&[u8]> = words
+        .iter()
+        .filter_map(|word| Some(&word[memchr::memchr(b'\n', word)?..]))
+        .collect();
+    // One may be the beginning of another.
+    ends.sort_by_key(|end| std::cmp::Reverse(end.len()));
+    let mut output = output.to_vec();
+    for end in ends {
+        let places: Vec<usize> = memchr::memmem::find_iter(&output, end).collect();
+        for place in places {
+            for byte in &mut output[place..place + end.len()] {
+                if *byte == b'\n' {
+                    *byte = NEWLINE;
+                }
+            }
+        }
+    }
+    output
+}
+
+/// A compiler may leave out the slashes at a name's end.
+fn without_slashes(word: &[u8]) -> &[u8] {
+    let end = word.iter().rposition(|&byte| byte != b'/');
+    &word[..end.map_or(0, |last| last + 1)]
+}
+
 #[derive(Clone, Copy)]
 enum Part {
     Before,
@@ -119,6 +210,30 @@ mod tests {
         assert_eq!(list.angle, angle);
         assert_eq!(list.absent, [Bytes::from("nope")]);
         assert_eq!(list.duplicate, [Bytes::from("./inc")]);
+    }
+
+    #[test]
+    fn a_name_of_several_lines_is_known_by_the_words_that_gave_it() {
+        let told = "COLLECT_GCC_OPTIONS='-I' 'a\n b'\n\
+            ignoring nonexistent directory \"no\nwhere\"\n\
+            #include \"...\" search starts here:\n\
+            #include <...> search starts here:\n a\n b\n a\n b\n/x\n d\n /usr/include\n\
+            End of search list.\n";
+        let parse = |words: &[&str]| {
+            let words = words.iter().map(|word| word.as_bytes());
+            SearchList::parse_given(told.as_bytes(), words)
+        };
+        let words = ["-I", "a\n b/", "-isystemno\nwhere", "a\n b\n/x"];
+        let list = parse(&words).unwrap();
+        let angle = ["a\n b", "a\n b\n/x", "d", "/usr/include"].map(Bytes::from);
+        assert_eq!(list.angle, angle);
+        assert_eq!(list.absent, [Bytes::from("no\nwhere")]);
+        assert_eq!(parse(&["-Ix\n#include"]), Err(BadSearchList::Missing));
+        // Two lines that only look like the name.
+        let output = told.replace("a\n b\n a\n b\n/x\n ", "");
+        let words = [&b"-Ix\n /usr/include"[..]];
+        let error = SearchList::parse_given(output.as_bytes(), words.into_iter());
+        assert_eq!(error, Err(BadSearchList::Lines("d\n /usr/include".into())));
     }
 
     #[test]

@@ -6,7 +6,8 @@
 //! only add suspects, so that the answer here holds for any choice of them.
 
 use crate::include::asking::{Asking, parts, piece_words};
-use crate::include::directives::{Definitions, name_hash, words};
+use crate::include::definitions::Definitions;
+use crate::include::words::{name_hash, words};
 
 /// What one file says.
 #[derive(Clone, Copy)]

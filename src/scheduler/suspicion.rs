@@ -14,6 +14,8 @@ use crate::message::Failure;
 const SUSPICIONS_MAX: usize = 1024;
 /// However often a node failed, it is tried again after this long.
 const LONGEST: Duration = Duration::from_secs(60);
+/// However often it was full.
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// What a submitter may expect of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,17 +56,22 @@ impl Suspicions {
             return;
         };
         let key = (submitter, sentence.one_toolchain.then_some(toolchain));
-        let failures = self.of.get(&key).map_or(0, |known| known.failures);
-        let doubled = sentence.first * 2u32.saturating_pow(failures.min(16));
+        // Jobs that were there together fail together, and that is one failure.
+        let running = self.of.get(&key).filter(|known| known.until > now);
+        let failures = match running {
+            Some(known) => known.failures,
+            None => self.of.get(&key).map_or(1, |known| known.failures + 1),
+        };
+        let doubled = sentence.first * 2u32.saturating_pow((failures - 1).min(16));
+        let until = now.after(doubled.min(sentence.longest()));
+        // A mild sentence does not shorten a hard one.
+        let suspicion = Suspicion {
+            until: running.map_or(until, |known| known.until.max(until)),
+            pausing: sentence.pausing && running.is_none_or(|known| known.pausing),
+            failures,
+        };
         self.make_room(&key);
-        self.of.insert(
-            key,
-            Suspicion {
-                until: now.after(doubled.min(LONGEST)),
-                pausing: sentence.pausing,
-                failures: failures + 1,
-            },
-        );
+        self.of.insert(key, suspicion);
     }
 
     /// A job of `submitter` was done: what was held against the node is forgotten.
@@ -116,6 +123,15 @@ struct Sentence {
     first: Duration,
     pausing: bool,
     one_toolchain: bool,
+}
+
+impl Sentence {
+    fn longest(&self) -> Duration {
+        match self.pausing {
+            true => LONGEST_PAUSE,
+            false => LONGEST,
+        }
+    }
 }
 
 /// What a failure leads to the first time; it doubles with each that follows.
@@ -182,16 +198,39 @@ mod tests {
     fn repeated_failures_are_avoided_for_longer_up_to_a_minute_and_a_success_clears_them() {
         let mut suspicions = Suspicions::default();
         let mut waits = Vec::new();
+        let mut now = Time(0);
         for _ in 0..6 {
-            suspicions.note(ME, GCC, Failure::Internal, true, Time(0));
-            match suspicions.standing(ME, GCC, Time(0)) {
-                Standing::Avoided(until) => waits.push(until.0 / 1_000_000),
+            suspicions.note(ME, GCC, Failure::Internal, true, now);
+            match suspicions.standing(ME, GCC, now) {
+                Standing::Avoided(until) => {
+                    waits.push(until.since(now).as_secs());
+                    now = until;
+                }
                 other => panic!("{other:?}"),
             }
         }
         assert_eq!(waits, [5, 10, 20, 40, 60, 60]);
         suspicions.clear(ME, GCC);
-        assert_eq!(suspicions.standing(ME, GCC, Time(0)), Standing::Good);
+        assert_eq!(suspicions.standing(ME, GCC, now), Standing::Good);
+    }
+
+    #[test]
+    fn jobs_that_fail_together_are_one_failure() {
+        let mut suspicions = Suspicions::default();
+        for _ in 0..8 {
+            suspicions.note(ME, GCC, Failure::Busy, false, Time(0));
+        }
+        let pausing = Standing::Pausing(Time(100_000));
+        assert_eq!(suspicions.standing(ME, GCC, Time(0)), pausing);
+    }
+
+    #[test]
+    fn a_node_that_was_dead_and_is_full_is_avoided_as_a_dead_one() {
+        let mut suspicions = Suspicions::default();
+        suspicions.note(ME, GCC, Failure::Internal, true, Time(0));
+        suspicions.note(ME, GCC, Failure::Busy, false, Time(1));
+        let avoided = Standing::Avoided(Time(5_000_000));
+        assert_eq!(suspicions.standing(ME, GCC, Time(1)), avoided);
     }
 
     #[test]

@@ -11,8 +11,9 @@ use crate::message::{Failure, Outcome};
 /// Nodes that a job tries at most.
 const TRIES_MAX: u32 = 3;
 
-/// Changes of the scheduler that a job outlives without coming closer to its end.
-const OUTDATED_MAX: u32 = 5;
+/// Refusals for which nobody is to blame that a job outlives without coming closer to its end: the lease came to
+/// nothing, or the node was full. The scheduler spares a full node for a while, so that asking again is to wait.
+const BLAMELESS_MAX: u32 = 6;
 
 /// The way of one job.
 #[derive(Debug, Default)]
@@ -20,7 +21,7 @@ pub struct Course {
     tries: u32,
     except: Vec<NodeId>,
     hard: u32,
-    outdated: u32,
+    blameless: u32,
 }
 
 /// What to do after a failure.
@@ -54,12 +55,11 @@ impl Course {
         let sentence = format!("{name}: {failure}");
         match failure {
             Undelivered::Write(_) => return Step::Local("result-not-written", sentence),
-            // The lease came to nothing, not the node.
             Undelivered::Refused {
-                failure: Failure::Outdated,
+                failure: Failure::Outdated | Failure::Busy,
                 ..
-            } if self.outdated < OUTDATED_MAX => {
-                self.outdated += 1;
+            } if self.blameless < BLAMELESS_MAX => {
+                self.blameless += 1;
                 self.tries -= 1;
                 return Step::Another;
             }
@@ -135,7 +135,7 @@ mod tests {
         }
         assert_eq!(course.except(), [NodeId(1), NodeId(2)]);
         course.depart();
-        let step = course.on_failure(NodeId(3), "w", &refused(Failure::Busy));
+        let step = course.on_failure(NodeId(3), "w", &refused(Failure::Internal));
         assert!(matches!(step, Step::Local("nodes-failed", _)), "{step:?}");
     }
 
@@ -156,19 +156,30 @@ mod tests {
     }
 
     #[test]
-    fn a_change_of_the_scheduler_is_no_try() {
-        let mut course = Course::default();
-        let error = refused(Failure::Outdated);
-        assert_eq!(outcome(&error), Outcome::Unused);
-        for _ in 0..OUTDATED_MAX {
+    fn a_change_of_the_scheduler_and_a_full_node_are_no_tries() {
+        for failure in [Failure::Outdated, Failure::Busy] {
+            let mut course = Course::default();
+            for _ in 0..BLAMELESS_MAX {
+                course.depart();
+                let step = course.on_failure(NodeId(1), "w", &refused(failure));
+                assert_eq!(step, Step::Another);
+            }
+            assert_eq!((course.tries(), course.except()), (0, &[][..]));
+            // It does not go on for ever.
             course.depart();
-            assert_eq!(course.on_failure(NodeId(1), "w", &error), Step::Another);
+            let _ = course.on_failure(NodeId(1), "w", &refused(failure));
+            assert_eq!(course.except(), [NodeId(1)]);
         }
-        assert_eq!((course.tries(), course.except()), (0, &[][..]));
-        // It does not go on for ever.
-        course.depart();
-        let _ = course.on_failure(NodeId(1), "w", &error);
-        assert_eq!(course.except(), [NodeId(1)]);
+    }
+
+    #[test]
+    fn the_scheduler_hears_that_a_node_is_full_and_nothing_of_a_lease_without_worth() {
+        assert_eq!(outcome(&refused(Failure::Outdated)), Outcome::Unused);
+        let busy = Outcome::Failed {
+            failure: Failure::Busy,
+            dead: false,
+        };
+        assert_eq!(outcome(&refused(Failure::Busy)), busy);
     }
 
     #[test]

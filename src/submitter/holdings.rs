@@ -20,8 +20,11 @@ use crate::message::{Deal, Failure, Grant, Home, Offer, Outcome, OwnNode, Size, 
 
 /// How long a lease is held without a job: `make` has gaps.
 const HOLD: Duration = Duration::from_millis(300);
-/// How often jobs that may lag are looked at, while nothing waits.
-const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// How often jobs that may lag are looked at, while nothing waits: so many times in the length of one, within
+/// these bounds.
+const LOOKS_PER_JOB: f64 = 8.0;
+const LOOK_LEAST: Duration = Duration::from_millis(250);
+const LOOK_MOST: Duration = Duration::from_millis(1000);
 /// Jobs are sent in advance where the way there and back is at least this share of their time.
 const TRAVEL_SHARE: f64 = 0.02;
 /// Results of one lease that may be on their way while the next job runs.
@@ -205,7 +208,8 @@ impl Holdings {
                 .leases
                 .values()
                 .any(|held| held.running.is_some() && held.grant.home == Home::No);
-        let look = may_lag.then(|| now.after(LOOK_EVERY));
+        let pause = Duration::from_micros((self.mean_cost_us / LOOKS_PER_JOB) as u64);
+        let look = may_lag.then(|| now.after(pause.clamp(LOOK_LEAST, LOOK_MOST)));
         idle.chain(look).min().map(|wake| wake.max(now))
     }
 

@@ -19,6 +19,7 @@ use super::locale::{Locale, has_errors};
 use super::missing;
 use super::native::{self, Adapted, Processors};
 use super::parcels::Content;
+use super::prefixes;
 use super::preprocess::{self, Preprocessed};
 use super::sources::{Account, Sources};
 use super::spelling;
@@ -184,6 +185,14 @@ impl Inputs {
                 "the compiler has something to say, in a language that is spoken only here";
             return Some(because("language", sentence));
         }
+        if delivered
+            .printed
+            .iter()
+            .any(|(_, text)| tells_of_a_crash(text))
+        {
+            let sentence = "the compiler failed of itself, and shows where only on this machine";
+            return Some(because("crash", sentence));
+        }
         // One that does not fit is an error or nothing, and what it was made from may lie anywhere.
         let precompiled = |named: &Named| is_precompiled(&named.entry.path);
         if delivered.status != 0 && self.entries.iter().any(precompiled) {
@@ -230,6 +239,20 @@ impl Inputs {
     }
 }
 
+/// Whether a compiler prints where it failed: it reads that in `/proc`, which no sandbox has, and
+/// clang leaves what led to it in this machine's directory of temporary files.
+fn tells_of_a_crash(text: &[u8]) -> bool {
+    // The first in gcc's English, the second in whatever language; the last is clang's.
+    const SIGNS: [&[u8]; 3] = [
+        b"internal compiler error",
+        b"libbacktrace could not find",
+        b"PLEASE submit a bug report",
+    ];
+    SIGNS
+        .iter()
+        .any(|sign| memchr::memmem::find(text, sign).is_some())
+}
+
 /// Reads a small file whole.
 ///
 /// # Errors
@@ -260,6 +283,17 @@ pub async fn prepare(
     means: Means<'_>,
 ) -> Result<Inputs, Reason> {
     let no_place = |error: io::Error| because("output-place", error.to_string());
+    if !plan.prefixes.is_empty() {
+        let (base, prefixes) = (cwd.clone(), plan.prefixes.clone());
+        let found = smol::unblock(move || prefixes::program_of_its_own(&base, &prefixes)).await;
+        if let Some(program) = found {
+            let reason = args::Reason::about(
+                args::Cause::CompilerLookup,
+                program.as_os_str().as_encoded_bytes(),
+            );
+            return Err(because(reason.word(), reason.sentence()));
+        }
+    }
     let asked = wants_text(call, plan.family) || compiler == Compiler::Archived;
     let mut declined = means.given_up.cloned();
     if let (Compiler::Installed(toolchain), false, None) = (compiler, asked, &declined) {

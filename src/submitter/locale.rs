@@ -9,17 +9,19 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::Command;
 use std::sync::Mutex;
 
-use smol::process::Command;
-
 use crate::args::Family;
+use crate::child;
 use crate::id::Bytes;
 use crate::message::Call;
 
 /// Locales that are remembered. A machine uses a handful.
 const KNOWN_MAX: usize = 64;
+
+/// What a program that is asked for the name of an encoding may print.
+const ANSWER_BYTES_MAX: u64 = 4096;
 
 /// How a compiler elsewhere is told to speak.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -199,13 +201,9 @@ async fn ask(value: &Bytes) -> Locale {
         .env_clear()
         .env("PATH", "/usr/bin:/bin")
         .env("LC_ALL", value.as_os_str());
-    command
-        .stdin(Stdio::null())
-        .stderr(Stdio::null())
-        .kill_on_drop(true);
-    match command.output().await {
-        Ok(output) if output.stdout == b"UTF-8\n" => Locale::Like("C.UTF-8"),
-        Ok(output) if output.stdout == b"ANSI_X3.4-1968\n" => Locale::Like("C"),
+    match child::run(command, ANSWER_BYTES_MAX).await {
+        Ok(printed) if printed.output == b"UTF-8\n" => Locale::Like("C.UTF-8"),
+        Ok(printed) if printed.output == b"ANSI_X3.4-1968\n" => Locale::Like("C"),
         _ => Locale::Foreign,
     }
 }
@@ -230,7 +228,7 @@ mod tests {
             terminal: None,
             niceness: 0,
         };
-        smol::block_on(Locales::default().of(&call, Family::Gcc))
+        crate::executor::block_on(Locales::default().of(&call, Family::Gcc))
     }
 
     #[test]
@@ -287,10 +285,7 @@ mod tests {
             of(&[("LC_ALL", "en_US.no-such-charset")]),
             Locale::Like("C")
         );
-        let installed = std::process::Command::new("locale")
-            .arg("-a")
-            .output()
-            .unwrap();
+        let installed = Command::new("locale").arg("-a").output().unwrap();
         let has = String::from_utf8_lossy(&installed.stdout).contains("en_US.utf8");
         let expect = if has { "C.UTF-8" } else { "C" };
         assert_eq!(of(&[("LANG", "en_US.UTF-8")]), Locale::Like(expect));

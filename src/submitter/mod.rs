@@ -23,6 +23,7 @@ pub mod output;
 pub mod parcels;
 pub mod placement;
 pub mod pool;
+pub mod prefixes;
 pub mod preprocess;
 pub mod race;
 pub mod sources;

@@ -11,12 +11,11 @@ use std::collections::BTreeMap;
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::Stdio;
+use std::process::Command;
 use std::sync::{Arc, Mutex};
 
-use smol::process::Command;
-
 use crate::args::{Family, Native, Plan};
+use crate::child;
 use crate::id::{Bytes, Digest};
 use crate::message::Call;
 
@@ -25,6 +24,9 @@ pub const SPECS_PLACE: &str = "/ice-native/specs";
 
 /// Answers that are kept. A project has a handful of different flags.
 const KNOWN_MAX: usize = 256;
+
+/// What a compiler that is asked may print. All specs of gcc are a twentieth of it.
+const ANSWER_BYTES_MAX: u64 = 1 << 20;
 
 /// Stand around what the driver makes of the options, in its own words.
 const MARKS: [&[u8]; 2] = [b"-DICE_NATIVE_BEGINS", b"-DICE_NATIVE_ENDS"];
@@ -313,7 +315,7 @@ fn asking(question: &Question, more: &[Bytes]) -> Vec<Bytes> {
 
 /// Runs the compiler; its output and its messages.
 async fn run(call: &Call, words: &[Bytes]) -> io::Result<(Vec<u8>, Vec<u8>)> {
-    let mut command = std::process::Command::new(call.compiler.as_os_str());
+    let mut command = Command::new(call.compiler.as_os_str());
     command.arg0(call.argv[0].as_os_str());
     command.args(words.iter().map(|word| word.as_os_str()));
     command.env_clear().envs(
@@ -323,13 +325,14 @@ async fn run(call: &Call, words: &[Bytes]) -> io::Result<(Vec<u8>, Vec<u8>)> {
     );
     command.env("LC_ALL", "C").env_remove("LANGUAGE");
     command.current_dir(call.cwd.as_path());
-    let mut command = Command::from(command);
-    command.stdin(Stdio::null()).kill_on_drop(true);
-    let output = command.output().await?;
-    if !output.status.success() {
-        return Err(io::Error::other(format!("it fails with {}", output.status)));
+    let printed = child::run(command, ANSWER_BYTES_MAX).await?;
+    if !printed.status.success() {
+        return Err(io::Error::other(format!(
+            "it fails with {}",
+            printed.status
+        )));
     }
-    Ok((output.stdout, output.stderr))
+    Ok((printed.output, printed.errors))
 }
 
 /// The body of a named spec in what `-dumpspecs` prints.

@@ -398,7 +398,7 @@ mod tests {
 
     #[test]
     fn a_lease_is_told_of_and_goes_back_when_its_holder_is_dropped() {
-        smol::block_on(async {
+        crate::executor::block_on(async {
             let (to_node, node_reads) = channel::unbounded();
             let (node_writes, from_node) = channel::unbounded();
             let placement = Placement::new(to_node);
@@ -430,7 +430,7 @@ mod tests {
 
     #[test]
     fn a_ticket_that_is_dropped_is_told_and_its_late_lease_returned() {
-        smol::block_on(async {
+        crate::executor::block_on(async {
             let (to_node, node_reads) = channel::unbounded();
             let (node_writes, from_node) = channel::unbounded();
             let placement = Placement::new(to_node);
@@ -449,7 +449,7 @@ mod tests {
 
     #[test]
     fn without_a_node_nothing_is_waited_for() {
-        smol::block_on(async {
+        crate::executor::block_on(async {
             let (to_node, node_reads) = channel::unbounded();
             let (node_writes, from_node) = channel::unbounded();
             drop((node_reads, node_writes));

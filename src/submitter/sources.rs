@@ -7,15 +7,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::unix::process::CommandExt;
-use std::process::Stdio;
+use std::process::Command;
 use std::sync::{Arc, Mutex, MutexGuard};
-
-use smol::process::Command;
 
 use super::look::Look;
 use super::missing::{self, Finding};
 use crate::account::{self, Phase};
 use crate::args::{self, ForcedKind, Plan, Profiles, Unit};
+use crate::child;
 use crate::id::{AbsPath, Bytes, Digest};
 use crate::include::{
     Decline, Family, Forced, Language, Limits, Listed, Scan, ScanRequest, Scanner, SearchList,
@@ -24,6 +23,9 @@ use crate::message::Call;
 
 /// Search lists that are kept. A project has a handful; beyond it, all are asked for anew.
 const LISTS_MAX: usize = 1024;
+
+/// What a compiler that is asked may print: a search list of ten thousand directories fits.
+const ANSWER_BYTES_MAX: u64 = 4 << 20;
 
 /// Variables that change where a compiler looks, or what it is.
 const VARIABLES: [&str; 8] = [
@@ -67,6 +69,14 @@ impl Question {
                 .map(|name| call.variable(name).cloned())
                 .collect(),
         }
+    }
+
+    /// Everything in it that could be part of a directory's name.
+    fn words(&self) -> impl Iterator<Item = &[u8]> {
+        let flags = self.flags.iter().map(|flag| &flag[..]);
+        let variables = self.variables.iter().flatten();
+        let directories = variables.flat_map(|value| value.split(|&byte| byte == b':'));
+        flags.chain(directories).chain([self.cwd.as_bytes()])
     }
 }
 
@@ -290,7 +300,8 @@ impl Sources {
         let output = ask(call, question)
             .await
             .map_err(|error| declined(format!("ask the compiler: {error}")))?;
-        let list = SearchList::parse(&output).map_err(|error| declined(error.to_string()))?;
+        let list = SearchList::parse_given(&output, question.words())
+            .map_err(|error| declined(error.to_string()))?;
         let told = Arc::new(Told {
             list: Arc::new(list),
             files: files_told(&output),
@@ -310,7 +321,7 @@ impl Sources {
 
 /// What the compiler says of its search list.
 async fn ask(call: &Call, question: &Question) -> io::Result<Vec<u8>> {
-    let mut command = std::process::Command::new(call.compiler.as_os_str());
+    let mut command = Command::new(call.compiler.as_os_str());
     command.arg0(call.argv[0].as_os_str());
     command.args(question.flags.iter().map(|flag| flag.as_os_str()));
     command.args([
@@ -329,17 +340,14 @@ async fn ask(call: &Call, question: &Question) -> io::Result<Vec<u8>> {
     );
     command.env("LC_ALL", "C").env_remove("LANGUAGE");
     command.current_dir(call.cwd.as_path());
-    let mut command = Command::from(command);
-    command
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true);
-    let output = command.output().await?;
-    if !output.status.success() {
-        return Err(io::Error::other(format!("it fails with {}", output.status)));
+    let printed = child::run(command, ANSWER_BYTES_MAX).await?;
+    if !printed.status.success() {
+        return Err(io::Error::other(format!(
+            "it fails with {}",
+            printed.status
+        )));
     }
-    Ok(output.stderr)
+    Ok(printed.errors)
 }
 
 /// The files that a compiler names with `-v` besides directories: specs and configuration that it has

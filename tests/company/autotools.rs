@@ -83,7 +83,7 @@ fn a_project_of_autoconf_automake_and_libtool_is_built_elsewhere() {
         // Four of the library's twice, with and without -fPIC, and the program's.
         compiles_min: 9,
     };
-    let jobs = build.check(&world);
+    let jobs = build.check(&world).jobs;
     let is_probe = |name: &&str| name.contains("conftest");
     let probes = jobs.iter().filter_map(|job| job.file.as_deref());
     // Nobody was asked about a probe, so nobody named its file.

@@ -22,6 +22,18 @@ pub struct Build<'a> {
     pub compiles_min: usize,
 }
 
+/// What came of a build.
+pub struct Outcome {
+    /// The job log of the build with ice.
+    pub jobs: Vec<Job>,
+    /// Calls that compile and are no probes.
+    pub compiles: usize,
+    /// So many of them ran elsewhere.
+    pub remote: usize,
+    /// So many files were compared, and are the same.
+    pub files: usize,
+}
+
 /// A line of the job log.
 #[derive(Clone, Debug, serde::Deserialize)]
 pub struct Job {
@@ -71,9 +83,9 @@ impl Job {
 }
 
 impl Build<'_> {
-    /// Builds twice, compares, and returns the job log of the second build.
+    /// Builds twice and compares.
     #[track_caller]
-    pub fn check(&self, world: &World) -> Vec<Job> {
+    pub fn check(&self, world: &World) -> Outcome {
         let directory = world.path("work").join(self.name);
         let run = |mut command: Command, what: &str| {
             let _ = fs::remove_dir_all(&directory);
@@ -112,8 +124,7 @@ impl Build<'_> {
                 );
                 continue;
             }
-            self.count(&jobs, plain.len());
-            return jobs;
+            return self.count(jobs, plain.len());
         }
         unreachable!("the last turn returns")
     }
@@ -136,7 +147,7 @@ impl Build<'_> {
     }
 
     /// 98 of a hundred compiles are remote.
-    fn count(&self, jobs: &[Job], files: usize) {
+    fn count(&self, jobs: Vec<Job>, files: usize) -> Outcome {
         let compiles = jobs.iter().filter(|job| job.is_compile()).count();
         let remote = jobs.iter().filter(|job| job.is_remote()).count();
         let _ = writeln!(
@@ -155,6 +166,12 @@ impl Build<'_> {
             "{}: only {remote} of {compiles} were remote: {local:#?}",
             self.name
         );
+        Outcome {
+            jobs,
+            compiles,
+            remote,
+            files,
+        }
     }
 }
 
@@ -187,8 +204,9 @@ fn made(directory: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     made
 }
 
-/// Objects, archives, programs and dependencies. gcc itself never makes the same precompiled header twice. What the tools write for
-/// themselves (logs, caches, times) and probes have left differs between any two builds.
+/// Objects, archives, programs and dependencies. gcc itself never makes the same precompiled header
+/// twice. What the tools write for themselves (logs, caches, times) and probes have left differs
+/// between any two builds.
 fn is_made(path: &Path, content: &[u8]) -> bool {
     const SUFFIXES: [&str; 7] = ["o", "obj", "d", "Po", "Plo", "su", "s"];
     let is_probe = path.components().any(|part| {

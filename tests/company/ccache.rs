@@ -46,7 +46,7 @@ fn check(world: &World, name: &str, plain: &str, with: &[(&str, &str)]) {
         with,
         compiles_min: 3,
     };
-    let jobs = build.check(world);
+    let jobs = build.check(world).jobs;
     // What is in the cache asks nobody: the two repetitions are no compiles.
     let remote = jobs.iter().filter(|job| job.is_remote()).count();
     assert_eq!(remote, 3, "{name}: {jobs:#?}");

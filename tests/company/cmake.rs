@@ -103,7 +103,7 @@ fn check(tools: &[&str], name: &str, script: &str, with_links: bool) {
         // 3 + 2 + 4 + 3 + 1, and the precompiled header.
         compiles_min: 13,
     };
-    let jobs = build.check(&world);
+    let jobs = build.check(&world).jobs;
     let is_probe = |file: &str| file.contains("CMakeC") || file.contains("Check");
     let probes = jobs
         .iter()

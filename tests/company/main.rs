@@ -6,7 +6,8 @@
 //! where its tool is not there.
 //!
 //! `ICE_COMPANY=all cargo test --test company projects -- --nocapture` builds the large projects too,
-//! for some ten minutes; without the variable only small ones are built.
+//! for some ten minutes, and prints the table of docs/what-runs-remotely.md; without the variable only
+//! small ones are built. `ICE_COMPANY=jemalloc,leveldb` builds these two.
 
 mod autotools;
 mod build;
@@ -24,7 +25,7 @@ mod support;
 mod user;
 mod world;
 
-/// Whether all these programs are in `PATH`; says aloud which is not.
+/// Whether all these programs are in `PATH`, and these absolute paths anywhere; says aloud which is not.
 fn have(programs: &[&str]) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let is_there = |name: &str| std::env::split_paths(&path).any(|dir| dir.join(name).exists());

@@ -28,6 +28,7 @@ mod role;
 mod run;
 mod snapshot;
 mod torture;
+mod traps;
 mod trial;
 mod user;
 

@@ -15,72 +15,25 @@ use crate::harness::{Fault, Trial};
 use crate::known::Known;
 use crate::mask;
 use crate::run::Way;
+use crate::traps;
 use crate::user;
 
 /// There are at least so many cases.
 const CASES_MIN: usize = 250;
 
-/// Hazards of distributed compiling, by number. A case names those that it is about.
-const HAZARDS: u32 = 45;
-
-/// Hazards that no command line shows, and what holds them.
-const HELD_ELSEWHERE: [(u32, &str); 6] = [
-    (
-        39,
-        "a source that is replaced while it is read: tests/store.rs and tests/cluster/edits.rs",
-    ),
-    (
-        40,
-        "a job that reads what it may not: tests/sandbox.rs and tests/tree.rs",
-    ),
-    (
-        41,
-        "a compiler that dies by chance: src/submitter/course.rs",
-    ),
-    (
-        42,
-        "a toolchain that a worker can't run: tests/toolchain.rs and tests/cluster",
-    ),
-    (
-        43,
-        "a compiler that is upgraded in the middle of a build: tests/toolchain.rs",
-    ),
-    (45, "a build that is interrupted: tests/cluster/failing.rs"),
-];
-
-/// What icecream does wrong with command lines, in the words of the case that holds it here.
-const BUGS: [&str; 13] = [
-    "icecream bug: -MF without a value crashes",
-    "icecream bug: a joined -Wp,-MF,file swallowed the next argument",
-    "icecream bug: -save-temps= was tested the wrong way round",
-    "icecream bug: -s was taken for the beginning of -save-temps=",
-    "icecream bug: a lone dash counted as -save-temps=",
-    "icecream bug: -fprofile-use=PATH went without the profile",
-    "icecream bug: -fprofile-generate=DIR was not recognised",
-    "icecream bug: a second -arch did not make the job local",
-    "icecream bug: only the last piece of -Wa, decided",
-    "icecream bug: the standard was never recorded",
-    "icecream bug: without -MT the target lost the directory of -o",
-    "peers 4b: any warning was a second, local compile",
-    "peers 4b: a header that is not there was a second, local compile",
-];
-
 /// All of them.
 pub fn trials(corpus: &Arc<Corpus>, here: &Path) -> Vec<Trial> {
     let cases = here.join("cases");
-    let [all, hazards, bugs] = [cases.clone(), cases.clone(), cases];
+    let [all, traps] = [cases.clone(), cases];
     let corpus = Arc::clone(corpus);
     vec![
         trial("there are enough cases", move || {
             let count = case_files(&all).len();
             check(count >= CASES_MIN, &format!("only {count} cases"))
         }),
-        trial("every hazard has a case", move || every_hazard(&hazards)),
-        trial("every bug of icecream has a case", move || {
-            let texts = case_files(&bugs);
-            let is_told = |bug: &&&str| texts.iter().any(|(_, text)| text.contains(**bug));
-            let untold: Vec<_> = BUGS.iter().filter(|bug| !is_told(bug)).collect();
-            check(untold.is_empty(), &format!("no case says {untold:?}"))
+        trial("every known trap has what holds it", move || {
+            let unheld = traps::unheld(&traps, Path::new(env!("CARGO_MANIFEST_DIR")));
+            check(unheld.is_empty(), &unheld.join("\n"))
         }),
         trial(
             "a compiler that is not quite the compiler is found out",
@@ -115,39 +68,6 @@ fn check(is_well: bool, otherwise: &str) -> Result<(), Fault> {
         true => Ok(()),
         false => Err(Fault::Failed(otherwise.to_owned())),
     }
-}
-
-fn every_hazard(cases: &Path) -> Result<(), Fault> {
-    let mut held: BTreeSet<u32> = HELD_ELSEWHERE.iter().map(|(number, _)| *number).collect();
-    for (name, text) in case_files(cases) {
-        let Ok(case) = Case::parse(&text) else {
-            continue;
-        };
-        for told in case.about.split("hazard ").skip(1) {
-            for number in told.split(", ") {
-                let digits = number
-                    .trim_end()
-                    .split(|c: char| !c.is_ascii_digit())
-                    .next();
-                let Some(Ok(number)) = digits.map(str::parse::<u32>) else {
-                    break;
-                };
-                if !(1..=HAZARDS).contains(&number) {
-                    return Err(Fault::Failed(format!(
-                        "{name}: no hazard has number {number}"
-                    )));
-                }
-                held.insert(number);
-            }
-        }
-    }
-    let missing: Vec<u32> = (1..=HAZARDS)
-        .filter(|number| !held.contains(number))
-        .collect();
-    check(
-        missing.is_empty(),
-        &format!("no case is about the hazards {missing:?}"),
-    )
 }
 
 /// What a false compiler does besides, and the aspects that tell.
