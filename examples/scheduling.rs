@@ -181,7 +181,7 @@ fn compare(nodes: usize, scene: &Scene, trace: &str, text: &str) {
         let mut ratio = 0.0;
         for round in 0..rounds {
             let last = round + 1 == rounds;
-            let costs_us = (0..scene.users)
+            let costs_us: Vec<Vec<u64>> = (0..scene.users)
                 .map(|user| costs_us(text, jobs, (round * 10 + user) as u64))
                 .collect();
             let goings = match scene.churns && last {
@@ -238,7 +238,7 @@ fn goings(nodes: usize) -> Vec<(usize, Duration)> {
 fn bound_of(
     nodes: usize,
     scene: &Scene,
-    costs_us: &Vec<Vec<u64>>,
+    costs_us: &[Vec<u64>],
     goings: &[(usize, Duration)],
 ) -> f64 {
     let machines: Vec<Capacity> = (0..nodes)
