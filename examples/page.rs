@@ -8,10 +8,12 @@ use ice::executor;
 use ice::id::{Term, Time};
 use ice::message::FromScheduler;
 use ice::monitor::demo::Demo;
+use ice::news::News;
 use ice::reactor::{Async, Timer};
 use ice::scheduler::audience::{self, Request, Told};
 use ice::scheduler::election::Role;
 use ice::scheduler::http::{self, Desk, HttpConfig};
+use ice::scheduler::tally::Tally;
 use smol::channel;
 use smol::future::FutureExt;
 
@@ -39,6 +41,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         telling.send(Told::Line(line)).await?;
         let mut demo = Demo::new(7, nodes, Duration::from_millis(1500));
         let start = Instant::now();
+        let mut tally = Tally::default();
         loop {
             let asked = async { wants.recv().await.ok() };
             let moved = async {
@@ -51,8 +54,18 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                     outbox.send(FromScheduler::Snapshot(snapshot)).await?;
                 }
                 Some(Request::Role(reply)) => drop(reply.try_send(role)),
+                Some(Request::Tally(reply)) => drop(reply.try_send(tally.clone())),
                 None => {
                     let news = demo.advance(Time(start.elapsed().as_micros() as u64));
+                    for news in &news {
+                        match news {
+                            News::Ended { ending, .. } => tally.ended(ending, false),
+                            News::Local { reason, jobs, .. } => {
+                                tally.local(reason, u64::from(*jobs));
+                            }
+                            _ => {}
+                        }
+                    }
                     let skipped = 0;
                     outbox.send(FromScheduler::News { skipped, news }).await?;
                 }

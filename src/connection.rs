@@ -32,6 +32,8 @@ const PREAMBLE_BYTES: usize = 11;
 /// Noise's own limit for a message.
 const RECORD_BYTES_MAX: usize = 65535;
 const TAG_BYTES: usize = 16;
+/// What a connection on which nothing happens may hold in each of its buffers.
+const IDLE_BYTES: usize = 4096;
 /// What one record carries.
 const PLAIN_BYTES_MAX: usize = RECORD_BYTES_MAX - TAG_BYTES;
 
@@ -187,7 +189,7 @@ impl Connection {
                 noise,
                 nonce: 0,
                 raw: Vec::new(),
-                plain: vec![0; RECORD_BYTES_MAX],
+                plain: Vec::new(),
                 decoder: Decoder::new(MESSAGE_BYTES_MAX),
             },
             peer,
@@ -251,6 +253,16 @@ impl Sender {
         }
         Ok(())
     }
+
+    /// Gives back the memory of messages that have left: for who has many connections and says little.
+    pub fn rest(&mut self) {
+        if self.plain.is_empty() && self.plain.capacity() > IDLE_BYTES {
+            self.plain = Vec::new();
+        }
+        if self.plain.is_empty() && self.record.capacity() > IDLE_BYTES {
+            self.record = Vec::new();
+        }
+    }
 }
 
 /// The half that receives.
@@ -279,7 +291,7 @@ impl Receiver {
                 continue;
             }
             let start = self.raw.len();
-            self.raw.resize(start + 16384, 0);
+            self.raw.resize(start + self.room(), 0);
             // Only this await can be dropped; what was read before stands in `raw`, cut to size.
             let guard = Truncate {
                 raw: &mut self.raw,
@@ -298,6 +310,16 @@ impl Receiver {
         }
     }
 
+    /// How many bytes to read at a time: what is missing of a record, or few. The room is there while nothing
+    /// comes, and some processes have thousands of connections on which nothing comes.
+    fn room(&self) -> usize {
+        let missing = self.raw.first_chunk::<2>().map_or(0, |length| {
+            let record = 2 + usize::from(u16::from_be_bytes(*length));
+            record.saturating_sub(self.raw.len())
+        });
+        missing.max(IDLE_BYTES)
+    }
+
     /// Decrypts one record if a whole one is there.
     fn take_record(&mut self) -> Result<bool, ConnectionError> {
         let Some((length, rest)) = self.raw.split_first_chunk::<2>() else {
@@ -307,6 +329,9 @@ impl Receiver {
         let Some(record) = rest.get(..length) else {
             return Ok(false);
         };
+        if self.plain.len() < length {
+            self.plain.resize(length, 0);
+        }
         let count = self
             .noise
             .read_message(self.nonce, record, &mut self.plain)

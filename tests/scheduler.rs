@@ -226,6 +226,12 @@ fn began(request: u64, lease: LeaseId) -> LinkCommand {
     })
 }
 
+fn distinct(number: u64) -> Digest {
+    let mut bytes = [0; 32];
+    bytes[..8].copy_from_slice(&number.to_le_bytes());
+    Digest(bytes)
+}
+
 fn one_runs_and_one_waits(status: &Status) -> bool {
     let running: u32 = status.nodes.iter().map(|node| node.running).sum();
     (running, status.waiting) == (1, 1)
@@ -724,6 +730,12 @@ fn nonsense_is_dropped_and_harms_nobody() {
         let scheduler = Scheduler::start();
         let worker = scheduler.node(login("worker", 2));
         worker.up().await;
+        // Somebody has work there all the while.
+        let honest = scheduler.node(login("honest", 0));
+        honest.up().await;
+        honest.say(want(1));
+        let held = honest.grant().await.lease;
+        honest.say(began(1, held));
         let deal = |request| match want(request) {
             LinkCommand::Deal(deal) => ToScheduler::Deal(deal),
             other => panic!("{other:?}"),
@@ -734,8 +746,29 @@ fn nonsense_is_dropped_and_harms_nobody() {
                 ..NodeState::default()
             })
         };
-        let many = vec![Digest([7; 32]); 100_000];
+        let toolchains =
+            |range: std::ops::Range<u64>| -> Vec<Digest> { range.map(distinct).collect() };
         let enter = || ToScheduler::Login(login("nobody", 1));
+        let with = |change: fn(&mut Login)| {
+            let mut login = login("nobody", 1);
+            change(&mut login);
+            ToScheduler::Login(login)
+        };
+        let ended = |request, lease, outcome| {
+            let request = RequestId(request);
+            ToScheduler::Deal(Deal::Ended {
+                request,
+                lease,
+                outcome,
+            })
+        };
+        let nice = |niceness| match want(1) {
+            LinkCommand::Deal(Deal::Want(mut want)) => {
+                want.terms.niceness = niceness;
+                ToScheduler::Deal(Deal::Want(want))
+            }
+            other => panic!("{other:?}"),
+        };
         // What is said on one connection, the last of which is nonsense.
         let speeches: Vec<(&str, Vec<ToScheduler>)> = vec![
             ("a request before a login", vec![deal(1)]),
@@ -758,16 +791,86 @@ fn nonsense_is_dropped_and_harms_nobody() {
                 vec![
                     enter(),
                     ToScheduler::Toolchains {
-                        added: many,
+                        added: toolchains(0..100_000),
                         removed: vec![],
                     },
+                ],
+            ),
+            (
+                "more and more toolchains",
+                std::iter::once(enter())
+                    .chain((0..40).map(|part| ToScheduler::Toolchains {
+                        added: toolchains(part * 500..(part + 1) * 500),
+                        removed: vec![],
+                    }))
+                    .collect(),
+            ),
+            (
+                "a login with four billion slots",
+                vec![with(|login| login.slots = u32::MAX)],
+            ),
+            (
+                "a login with an impossible load",
+                vec![with(|login| login.state.load_milli = u32::MAX)],
+            ),
+            (
+                "a login with an endless name",
+                vec![with(|login| login.name = "x".repeat(100_000))],
+            ),
+            ("a niceness of 255", vec![enter(), nice(255)]),
+            (
+                "the end of another's job",
+                vec![enter(), ended(1, held, Outcome::Unused)],
+            ),
+            (
+                "the return of another's lease",
+                vec![enter(), ToScheduler::Deal(Deal::Return(held))],
+            ),
+            (
+                "the begin of a job under another's lease",
+                vec![
+                    enter(),
+                    ToScheduler::Deal(Deal::Began {
+                        request: RequestId(1),
+                        lease: held,
+                    }),
+                ],
+            ),
+            (
+                "a lease before a login",
+                vec![ToScheduler::Deal(Deal::Return(held))],
+            ),
+            (
+                "a looker who makes requests",
+                vec![ToScheduler::Status, deal(1)],
+            ),
+            ("a looker who logs in", vec![ToScheduler::Status, enter()]),
+            (
+                "a job that took longer than the world is old",
+                vec![
+                    enter(),
+                    ended(
+                        1,
+                        LeaseId(0),
+                        Outcome::Done {
+                            usage: Usage {
+                                cpu_us: u64::MAX,
+                                ..Usage::default()
+                            },
+                            output_bytes: u64::MAX,
+                        },
+                    ),
+                    ToScheduler::Deal(Deal::Return(held)),
                 ],
             ),
         ];
         for (what, speech) in speeches {
             let (mut sender, mut receiver) = scheduler.connect().await.split();
             for message in &speech {
-                within(what, sender.send(message)).await.unwrap();
+                // It may have been dropped for what it said before.
+                if within(what, sender.send(message)).await.is_err() {
+                    break;
+                }
             }
             within(what, async {
                 // It is told what it has a right to, and then nothing more.
@@ -775,9 +878,10 @@ fn nonsense_is_dropped_and_harms_nobody() {
             })
             .await;
             let status = scheduler
-                .until(what, |status| status.nodes.len() == 1)
+                .until(what, |status| status.nodes.len() == 2)
                 .await;
-            assert_eq!(status.nodes[0].name, "worker", "{what}");
+            assert_eq!(status.nodes[1].name, "worker", "{what}");
+            assert_eq!(status.nodes[1].running, 1, "{what}");
             assert_eq!(status.waiting, 0, "{what}");
         }
         worker.say(LinkCommand::State(NodeState {
@@ -785,7 +889,12 @@ fn nonsense_is_dropped_and_harms_nobody() {
             ..NodeState::default()
         }));
         scheduler
-            .until("report", |status| status.nodes[0].local_jobs == 1)
+            .until("report", |status| status.nodes[1].local_jobs == 1)
+            .await;
+        // Its lease is still its own.
+        honest.say(LinkCommand::Deal(Deal::Return(held)));
+        scheduler
+            .until("return", |status| status.nodes[1].running == 0)
             .await;
     });
 }

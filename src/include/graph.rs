@@ -16,7 +16,8 @@ use crate::include::asking::Asking;
 use crate::include::computed::Target;
 use crate::include::contents::{Contents, Digested, Flags};
 use crate::include::directives::Use;
-use crate::include::places::{Disk, Found, PlaceId, Places, What};
+use crate::include::disk::Disk;
+use crate::include::places::{Found, PlaceId, Places, What};
 use crate::include::reach::Reach;
 use crate::include::request::{Decline, Family, Forced, Language, Scan, ScanRequest};
 use crate::include::search::SearchList;
@@ -374,7 +375,7 @@ impl Graph {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::include::places::{Changes, Content, Kind, Stamp, WatchNumber};
+    use crate::include::disk::{Changes, Content, Kind, Stamp, WatchNumber};
     use crate::message::Mtime;
 
     /// A disk whose files are all in `/p`, and which counts how often each is read.

@@ -6,11 +6,12 @@
 //! is harmless: whatever is shipped stands at the same place here, so that a lookup on the worker
 //! finds what it would find here, as long as the *first* match of every lookup is among it.
 //!
-//! [`directives`] reads one file's text, [`search`] the compiler's own words about where it looks,
-//! [`computed`] expands macros in `#include`s with the help of [`macros`], [`asking`] finds out which
-//! macros hide a `__has_include` and [`suspects`] which may. [`places`] remembers what stands where,
-//! `contents` what files say, and [`graph`] what includes what; `walk` goes through it, and `follow`
-//! where macros lead. [`watch`] is the only file here that touches a disk.
+//! [`directives`] says what one file's text asks for, as `reader` finds it; [`search`] reads the compiler's
+//! own words about where it looks. [`computed`] expands macros in `#include`s with the help of [`macros`],
+//! [`asking`] finds out which macros hide a `__has_include` and [`suspects`] which may. [`disk`] is what is
+//! asked of a disk, and [`watch`] the only file here that touches one; [`places`] remembers what stands where,
+//! `contents` what files say, and [`graph`] what includes what. `walk` goes through it, and `follow` where
+//! macros lead.
 
 pub mod asking;
 mod assembly;
@@ -18,6 +19,7 @@ pub mod computed;
 mod contents;
 pub mod definitions;
 pub mod directives;
+pub mod disk;
 mod follow;
 pub mod graph;
 pub mod macros;

@@ -8,8 +8,9 @@ use std::sync::Arc;
 
 use crate::include::contents::Flags;
 use crate::include::directives::{Form, Use};
+use crate::include::disk::Disk;
 use crate::include::graph::{Configuration, Edges, Graph, Leads, Match, NodeId, Remember, Table};
-use crate::include::places::{Disk, Found, PlaceId, ROOT, What};
+use crate::include::places::{Found, PlaceId, ROOT, What};
 use crate::include::request::{
     Decline, Family, Language, Listed, SCAN_FILES_MAX, Scan, ScanRequest,
 };

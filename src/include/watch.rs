@@ -23,8 +23,8 @@ use nix::sys::statfs::fstatfs;
 
 use crate::account::{self, Phase};
 use crate::id::{AbsPath, Bytes, Digest};
+use crate::include::disk::{Changes, Content, Disk, Kind, Stamp, WatchNumber};
 use crate::include::graph::Graph;
-use crate::include::places::{Changes, Content, Disk, Kind, Stamp, WatchNumber};
 use crate::include::request::{Decline, Scan, ScanRequest};
 use crate::message::Mtime;
 use crate::sys::{self, FileSystem};

@@ -13,7 +13,6 @@ use hyper::body::Bytes;
 use smol::channel::{self, Receiver, Sender, TrySendError};
 use smol::future::FutureExt;
 
-use crate::id::Time;
 use crate::message::FromScheduler;
 use crate::news::json::Encoder;
 use crate::news::{News, Snapshot};
@@ -21,6 +20,7 @@ use crate::reactor::Timer;
 use crate::scheduler::election::Role;
 use crate::scheduler::icecream::Translator;
 use crate::scheduler::metrics::{Metrics, Moment};
+use crate::scheduler::tally::Tally;
 
 /// Who reads events at a time, at most, in each language.
 pub const READERS_MAX: usize = 32;
@@ -38,6 +38,8 @@ pub enum Request {
     Watch,
     /// What this scheduler is.
     Role(Sender<Role>),
+    /// What became of all jobs.
+    Tally(Sender<Tally>),
 }
 
 /// What the dispatcher tells the audience.
@@ -235,8 +237,14 @@ impl Audience {
                     event_readers: self.readers.len() + self.newcomers.len(),
                     icecream_monitors: self.monitors.len(),
                 };
-                // Whoever asked may be gone.
-                let _ = reply.try_send(self.metrics.render(moment));
+                // Counts are the core's: what was left out of the news must not be left out of them.
+                let (told, tally) = channel::bounded(1);
+                // The dispatcher is gone only when everything ends.
+                let _ = self.requests.send(Request::Tally(told)).await;
+                if let Ok(tally) = tally.recv().await {
+                    // Whoever asked may be gone.
+                    let _ = reply.try_send(self.metrics.render(&tally, moment));
+                }
             }
             Guest::Events(seat) => {
                 if self.readers.len() + self.newcomers.len() >= READERS_MAX {
@@ -272,7 +280,7 @@ impl Audience {
     }
 
     fn snapshot(&mut self, snapshot: &Snapshot) {
-        self.metrics.on_snapshot(snapshot, self.now());
+        self.metrics.on_snapshot(snapshot);
         self.encoder.time_ms = milliseconds_since_1970();
         // Names are learned of it even if nobody hears it.
         let piece = Bytes::from(event(&self.encoder.snapshot(snapshot)));
@@ -291,7 +299,6 @@ impl Audience {
             self.is_stale = true;
             self.ask().await;
         }
-        let now = self.now();
         let seconds = seconds_since_1970();
         self.encoder.time_ms = milliseconds_since_1970();
         let mut events = String::new();
@@ -300,7 +307,7 @@ impl Audience {
         }
         let mut messages = Vec::new();
         for news in news {
-            self.metrics.on_news(news, now);
+            self.metrics.on_news(news);
             messages.extend(self.translator.news(news, seconds));
             if !self.readers.is_empty() || matches!(news, News::Node(_) | News::Left { .. }) {
                 events.push_str(&event(&self.encoder.news(news)));
@@ -315,10 +322,6 @@ impl Audience {
         let piece = Bytes::from_static(b"event: beat\ndata: {}\n\n");
         deal(&mut self.readers, &piece);
         self.newcomers.retain(|seat| !seat.pieces.is_closed());
-    }
-
-    fn now(&self) -> Time {
-        Time(self.start.elapsed().as_micros() as u64)
     }
 }
 

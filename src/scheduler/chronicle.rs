@@ -14,10 +14,11 @@ use std::time::Duration;
 use crate::id::{Bytes, LeaseId, NodeId, RequestId, Time};
 use crate::message::{FromScheduler, Outcome};
 use crate::news::{
-    Ending, JobNumber, JobPicture, LocalJobs, NEWS_MAX, News, NodePicture, OTHER_REASONS,
-    REASONS_MAX, SNAPSHOT_JOBS_MAX, Snapshot, Totals, file_end,
+    Ending, JobNumber, JobPicture, LocalJobs, NEWS_MAX, News, NodePicture, SNAPSHOT_JOBS_MAX,
+    Snapshot, Totals, file_end,
 };
 use crate::scheduler::state::PeerId;
+use crate::scheduler::tally::Tally;
 
 /// Watchers, at most; the next is refused.
 pub const WATCHERS_MAX: usize = 32;
@@ -37,8 +38,7 @@ pub struct Chronicle {
     /// begins, and a job may run under two.
     running: BTreeMap<(LeaseId, RequestId), Job>,
     jobs_so_far: u64,
-    totals: Totals,
-    local: BTreeMap<String, u64>,
+    tally: Tally,
     untold: Vec<News>,
     /// Requests since the last message: most are granted at once, and then nobody need know that
     /// they waited.
@@ -117,7 +117,10 @@ impl Chronicle {
         file: &[u8],
         now: Time,
     ) {
-        let job = match self.waiting.remove(&(submitter, request)) {
+        let waited = self.waiting.remove(&(submitter, request));
+        let since = waited.as_ref().map_or(now, |waited| waited.since);
+        self.tally.started(now.since(since));
+        let job = match waited {
             Some(waited) => Job {
                 worker: Some(worker),
                 since: now,
@@ -146,8 +149,13 @@ impl Chronicle {
     /// A request ends without a slot.
     pub fn gone(&mut self, submitter: NodeId, request: RequestId, ending: Ending) {
         let Some(job) = self.waiting.remove(&(submitter, request)) else {
+            if let Ending::Denied(_) = ending {
+                // At once: it never waited.
+                self.tally.ended(&ending, false);
+            }
             return;
         };
+        self.tally.ended(&ending, false);
         match &ending {
             Ending::Denied(_) if !job.is_told && self.is_watched() => {
                 // Who is watching wants to know why it is local, though it never waited.
@@ -183,7 +191,6 @@ impl Chronicle {
                 output_bytes,
             },
         };
-        self.count(&ending, is_own);
         self.end(&job, ending);
     }
 
@@ -201,6 +208,7 @@ impl Chronicle {
     }
 
     fn end(&mut self, job: &Job, ending: Ending) {
+        self.tally.ended(&ending, job.worker == Some(job.submitter));
         self.changed(job.worker.unwrap_or(job.submitter));
         self.tell(News::Ended {
             job: job.number,
@@ -211,13 +219,7 @@ impl Chronicle {
     /// Jobs of a node ran there without asking.
     pub fn local(&mut self, node: NodeId, jobs: Vec<LocalJobs>) {
         for LocalJobs { reason, jobs, file } in jobs {
-            let is_new = !self.local.contains_key(&reason);
-            let counted = match is_new && self.local.len() >= REASONS_MAX {
-                true => OTHER_REASONS.to_owned(),
-                false => reason.clone(),
-            };
-            let count = self.local.entry(counted).or_default();
-            *count = count.saturating_add(jobs.into());
+            self.tally.local(&reason, jobs.into());
             self.tell(News::Local {
                 node,
                 reason,
@@ -293,11 +295,12 @@ impl Chronicle {
 
     /// What has been done so far.
     pub fn totals(&self) -> Totals {
-        let local = self.local.iter();
-        Totals {
-            local: local.map(|(word, &count)| (word.clone(), count)).collect(),
-            ..self.totals.clone()
-        }
+        self.tally.totals()
+    }
+
+    /// The same in more numbers.
+    pub fn tally(&self) -> &Tally {
+        &self.tally
     }
 
     /// When [`Self::flush`] is due, if anybody watches.
@@ -380,24 +383,6 @@ impl Chronicle {
         self.jobs_so_far += 1;
         JobNumber(self.jobs_so_far)
     }
-
-    fn count(&mut self, ending: &Ending, is_own: bool) {
-        let totals = &mut self.totals;
-        match ending {
-            Ending::Own => totals.own += 1,
-            Ending::Done { .. } if is_own => totals.own += 1,
-            Ending::Done {
-                usage,
-                output_bytes,
-            } => {
-                totals.remote += 1;
-                totals.remote_cpu_us = totals.remote_cpu_us.saturating_add(usage.cpu_us);
-                totals.output_bytes = totals.output_bytes.saturating_add(*output_bytes);
-            }
-            Ending::Failed { .. } => totals.failed += 1,
-            Ending::Unused | Ending::Lost | Ending::Withdrawn | Ending::Denied(_) => {}
-        }
-    }
 }
 
 fn queued(job: &Job) -> News {
@@ -412,6 +397,7 @@ fn queued(job: &Job) -> News {
 mod tests {
     use super::*;
     use crate::message::Usage;
+    use crate::news::REASONS_MAX;
 
     const SUBMITTER: NodeId = NodeId(1);
     const WORKER: NodeId = NodeId(2);

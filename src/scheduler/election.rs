@@ -236,10 +236,11 @@ impl Election {
                 heard,
                 at: known_at,
             } if *master == claim.id => match leads {
-                true => {
-                    *heard = now;
-                    *known_at = at;
-                }
+                true if *known_at == at => *heard = now,
+                // It answers from another of its addresses, too. All are told the one that is watched, so
+                // it does not change, unless to one that others can use.
+                true if is_better(at, *known_at) => self.follow(&claim, at, now),
+                true => {}
                 false => self.look(TAKEOVER, now),
             },
             Phase::Standby { .. } if leads && latest && !is_equal => self.follow(&claim, at, now),
@@ -415,6 +416,10 @@ impl Election {
             }
         }
         let heard = now;
+        let at = match self.known.get(&claim.id) {
+            Some(known) if is_better(known.at, at) && now.since(known.heard) < FORGET => known.at,
+            _ => at,
+        };
         self.known.insert(claim.id, Known { claim, at, heard });
     }
 }
@@ -426,6 +431,16 @@ fn looking(now: Time, time: Duration) -> Phase {
         passed: BTreeSet::new(),
         awaited: None,
     }
+}
+
+/// Whether a scheduler is rather to be found at one address than at the other: an address of the link
+/// means nothing without the interface, whose number is every machine's own.
+fn is_better(one: SocketAddr, other: SocketAddr) -> bool {
+    let is_of_link = |at: SocketAddr| match at {
+        SocketAddr::V6(at) => at.ip().is_unicast_link_local(),
+        SocketAddr::V4(_) => false,
+    };
+    !is_of_link(one) && is_of_link(other)
 }
 
 /// Who leads before whom, when there is no master: the one that started first.
@@ -603,6 +618,44 @@ mod tests {
 
         fn term(&self, machine: usize) -> Term {
             *self.machines[machine].terms.last().expect("it has led")
+        }
+    }
+
+    #[test]
+    fn a_master_with_several_addresses_is_named_by_one_that_all_can_use() {
+        let [v4, other_v4, link]: [SocketAddr; 3] =
+            ["10.0.0.1:8765", "10.9.0.1:8765", "[fe80::1%3]:8765"].map(|at| at.parse().unwrap());
+        let claim = Claim {
+            id: SchedulerId(1),
+            started_ms: 1000,
+            term: Term::default().next(1000),
+            office: Office::Master,
+            port: 8765,
+        };
+        // Where the answers come from, in order, and what it stands by for after each.
+        for (answers, named) in [
+            (vec![v4, link, other_v4, v4], [v4, v4, v4, v4]),
+            (vec![link, v4, link, other_v4], [link, v4, v4, v4]),
+        ] {
+            let mut election = Election::new(SchedulerId(2), 2000, 8765, false, Time(0));
+            let mut role = Role::Undecided;
+            for (at, named) in answers.into_iter().zip(named) {
+                for action in election.on_event(Event::Answered { claim, at }, Time(1)) {
+                    if let Action::Become(now) = action {
+                        role = now;
+                    }
+                }
+                assert_eq!(role, Role::Standby(named));
+                let known = election.known(Time(2));
+                assert_eq!(known[0].is_ipv4(), named.is_ipv4());
+                // The next question goes to whom everybody is sent.
+                let asked = election.on_event(Event::Tick, Time(1));
+                assert!(asked.iter().all(|action| *action == Action::Ask(named)));
+                let later = Time(1).after(ASK_SPACING);
+                let asked = election.on_event(Event::Needed, later);
+                assert_eq!(asked.last(), Some(&Action::Ask(named)));
+                election.asked = None;
+            }
         }
     }
 

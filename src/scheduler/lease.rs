@@ -32,6 +32,12 @@ pub struct Lease {
 }
 
 impl Lease {
+    /// To whose account it counts, and whether as a slot that is shared with others; to nobody's once it
+    /// was asked back.
+    pub fn account(&self) -> Option<(GroupId, bool)> {
+        (!self.revoked).then_some((self.group, !self.kept))
+    }
+
     /// What its end means to the queue.
     pub fn gone(&self) -> Change {
         match self.running {
@@ -60,6 +66,8 @@ pub struct Leases {
     /// By the node that lent it, and by the one that holds it.
     lent: BTreeSet<(NodeId, LeaseId)>,
     held: BTreeSet<(NodeId, LeaseId)>,
+    /// How many of them were asked back.
+    revoked: usize,
 }
 
 impl Leases {
@@ -70,6 +78,7 @@ impl Leases {
             out: BTreeMap::new(),
             lent: BTreeSet::new(),
             held: BTreeSet::new(),
+            revoked: 0,
         }
     }
 
@@ -88,7 +97,7 @@ impl Leases {
         self.out.get(&id)
     }
 
-    /// The same, to be changed; not its node or its holder.
+    /// The same, to be changed; not its node, its holder, or whether it was asked back.
     pub fn find_mut(&mut self, id: LeaseId) -> Option<&mut Lease> {
         self.out.get_mut(&id)
     }
@@ -96,9 +105,28 @@ impl Leases {
     /// Ends a lease.
     pub fn end(&mut self, id: LeaseId) -> Option<Lease> {
         let lease = self.out.remove(&id)?;
+        self.revoked -= usize::from(lease.revoked);
         self.lent.remove(&(lease.node, id));
         self.held.remove(&(lease.submitter, id));
         Some(lease)
+    }
+
+    /// Notes that a lease is asked back.
+    pub fn revoke(&mut self, id: LeaseId) {
+        if let Some(lease) = self.out.get_mut(&id).filter(|lease| !lease.revoked) {
+            lease.revoked = true;
+            self.revoked += 1;
+        }
+    }
+
+    /// How many were asked back and are still out.
+    pub fn revoked(&self) -> usize {
+        self.revoked
+    }
+
+    /// Those from `first` on, the oldest first.
+    pub fn from(&self, first: LeaseId) -> impl Iterator<Item = (LeaseId, &Lease)> {
+        self.out.range(first..).map(|(&id, lease)| (id, lease))
     }
 
     /// What `node` has lent.

@@ -7,7 +7,7 @@
 //! Leases are asked back when a node needs its slots for its own jobs, and when somebody else has less than his
 //! fair share; what runs is never interrupted.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use crate::id::{LeaseId, NodeId, RequestId, Time};
@@ -16,7 +16,7 @@ use crate::news::Ending;
 use crate::scheduler::fairness::Claimant;
 use crate::scheduler::lease::{Lease, Running};
 use crate::scheduler::policy::{self, Algorithm, Choice, Question};
-use crate::scheduler::queue::{Answer, Change, GroupId, Queue, Unqueued};
+use crate::scheduler::queue::{Answer, Change, GroupId, Queue, Unqueued, Waiting};
 use crate::scheduler::speed::{Consumed, Work};
 use crate::scheduler::state::Core;
 
@@ -25,6 +25,8 @@ const BALANCE_EVERY: Duration = Duration::from_millis(100);
 /// A lease under which nothing ran for so long is asked back: its holder should have returned it. After as
 /// long again it is void.
 const IDLE_LONGEST: Duration = Duration::from_secs(10);
+/// Leases that are looked through at a time, at most: it must not hold up those who wait.
+const LOOKED_THROUGH: usize = 2048;
 /// Jobs of one lease whose results may be on their way at a time.
 const LANDING_MAX: usize = 4;
 /// However long a job takes, its slot is free again after this long: a submitter may lose a lease.
@@ -90,14 +92,17 @@ impl Core {
         self.roster.watch(want.toolchain);
         let size = self.speeds.size(&Work::of(&want));
         // Refusals come at once, whoever else waits: they take nothing from anybody.
+        let choice = self.choose(submitter, &want, size, now);
         if now >= self.settled_at
-            && let Choice::Never(why) = self.choose(submitter, &want, now)
+            && let Choice::Never(why) = choice
         {
             self.deny(submitter, request, why);
             return Ok(false);
         }
+        // Most requests come while no slot is free: then nobody need be asked whose turn it is.
+        let is_hopeless = choice == Choice::Wait(None) && !self.roster.any_free();
         let file = want.file.clone();
-        match self.queue.push(submitter, want, size.memory_mib) {
+        match self.queue.push(submitter, want, size) {
             Ok(()) => self.chronicle.queued(submitter, request, &file, now),
             Err(Unqueued::Full) => {
                 let why = "too many requests of this node wait".into();
@@ -109,14 +114,22 @@ impl Core {
         if size != Size::default() {
             self.offer(submitter, Offer::Size { request, size });
         }
-        Ok(true)
+        if is_hopeless {
+            self.mind_shares(now);
+        }
+        Ok(!is_hopeless)
     }
 
     /// Grants whatever can be granted.
     pub(super) fn place(&mut self, now: Time) {
         let mut queue: Queue = std::mem::take(&mut self.queue);
-        queue.serve(|group, sort, want| self.answer(group, sort.submitter, want, now));
+        queue.serve(|group, sort, waiting| self.answer(group, sort.submitter, waiting, now));
         self.queue = queue;
+        self.mind_shares(now);
+    }
+
+    /// Shares are looked at as long as somebody waits.
+    fn mind_shares(&mut self, now: Time) {
         if self.queue.is_content() {
             self.fairness.forget();
         } else if !self.leases.is_empty() {
@@ -128,8 +141,15 @@ impl Core {
         }
     }
 
-    fn answer(&mut self, group: GroupId, submitter: NodeId, want: &Want, now: Time) -> Answer {
-        match self.choose(submitter, want, now) {
+    fn answer(
+        &mut self,
+        group: GroupId,
+        submitter: NodeId,
+        waiting: &Waiting,
+        now: Time,
+    ) -> Answer {
+        let Waiting { want, size } = waiting;
+        match self.choose(submitter, want, *size, now) {
             Choice::Place(node, home) => {
                 self.grant(node, group, submitter, home, want, now);
                 Answer::Granted {
@@ -154,13 +174,13 @@ impl Core {
         }
     }
 
-    fn choose(&mut self, submitter: NodeId, want: &Want, now: Time) -> Choice {
+    fn choose(&mut self, submitter: NodeId, want: &Want, size: Size, now: Time) -> Choice {
         if self.rules.algorithm == Algorithm::Random {
             self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
         }
         policy::choose(Question {
             want,
-            size: self.speeds.size(&Work::of(want)),
+            size,
             mean_cost_us: self.speeds.mean_cost_us(),
             submitter,
             roster: &self.roster,
@@ -234,15 +254,21 @@ impl Core {
             return;
         };
         let submitter = lease.submitter;
-        let work = match self.queue.take(submitter, request) {
-            Some(want) => Work::of(&want),
+        let (work, cost_us) = match self.queue.take(submitter, request) {
+            Some(Waiting { want, size }) => {
+                let cost_us = match size.cost_us {
+                    0 => self.speeds.mean_cost_us(),
+                    known => known as f64,
+                };
+                (Work::from(want), cost_us)
+            }
             None => {
                 // It runs elsewhere, too, and is started a second time.
                 let elsewhere = self.leases.held_by(submitter).find_map(|(_, other)| {
                     other.running.as_ref().filter(|job| job.request == request)
                 });
                 match elsewhere {
-                    Some(job) => job.work.clone(),
+                    Some(job) => (job.work.clone(), job.cost_us),
                     None => return,
                 }
             }
@@ -255,11 +281,6 @@ impl Core {
             let beyond = lease.landing.len().saturating_sub(LANDING_MAX);
             lease.landing.drain(..beyond);
         }
-        let size = self.speeds.size(&work);
-        let cost_us = match size.cost_us {
-            0 => self.speeds.mean_cost_us(),
-            known => known as f64,
-        };
         let Some(lease) = self.leases.find_mut(id) else {
             return;
         };
@@ -272,8 +293,8 @@ impl Core {
             cost_us,
         });
         lease.since = now;
-        let lease = lease.clone();
-        self.account(&lease, Change::Used);
+        let account = lease.account();
+        self.change_account(account, Change::Used);
     }
 
     /// The job under a lease has ended.
@@ -302,10 +323,10 @@ impl Core {
                     memory_mib: usage.rss_kib >> 10,
                     output_bytes,
                 };
-                let name = self.roster.node(node).name.clone();
-                self.speeds.learn(&name, &work, consumed);
-                let slowness = self.speeds.slowness(&name);
-                let measured = self.speeds.knows(&name);
+                let name = &self.roster.node(node).name;
+                self.speeds.learn(name, &work, consumed);
+                let slowness = self.speeds.slowness(name);
+                let measured = self.speeds.knows(name);
                 self.roster.change(node, |node| {
                     node.suspicions.clear(submitter, work.toolchain);
                     node.jobs_done += u64::from(!kept);
@@ -332,15 +353,15 @@ impl Core {
         let lease = self.leases.find_mut(id)?;
         let job = lease.running.take()?;
         lease.since = now;
-        let lease = lease.clone();
-        self.account(&lease, Change::Idle);
+        let account = lease.account();
+        self.change_account(account, Change::Idle);
         Some(job)
     }
 
     /// Tells the queue how a lease changes, as long as it counts.
-    fn account(&mut self, lease: &Lease, change: Change) {
-        if !lease.revoked {
-            self.queue.lease(lease.group, !lease.kept, change);
+    fn change_account(&mut self, account: Option<(GroupId, bool)>, change: Change) {
+        if let Some((group, counts)) = account {
+            self.queue.lease(group, counts, change);
         }
     }
 
@@ -361,7 +382,7 @@ impl Core {
             }
             node.revoked -= u32::from(lease.revoked);
         });
-        self.account(&lease, lease.gone());
+        self.change_account(lease.account(), lease.gone());
         if may_run_on {
             // The holder may not know yet that the lease is void.
             self.offer(lease.submitter, Offer::Revoke(id));
@@ -370,14 +391,15 @@ impl Core {
 
     /// Asks a lease back.
     fn revoke(&mut self, id: LeaseId) {
-        let Some(lease) = self.leases.find_mut(id).filter(|lease| !lease.revoked) else {
+        let Some(lease) = self.leases.find(id).filter(|lease| !lease.revoked) else {
             return;
         };
-        let before = lease.clone();
-        lease.revoked = true;
-        self.account(&before, before.gone());
-        self.roster.note(before.node).revoked += 1;
-        self.offer(before.submitter, Offer::Revoke(id));
+        let (node, submitter) = (lease.node, lease.submitter);
+        let (account, gone) = (lease.account(), lease.gone());
+        self.leases.revoke(id);
+        self.change_account(account, gone);
+        self.roster.note(node).revoked += 1;
+        self.offer(submitter, Offer::Revoke(id));
     }
 
     /// Asks back what a node has lent beyond its slots, now that it has jobs of its own or fewer slots; all
@@ -407,7 +429,8 @@ impl Core {
     /// Tells whether a waiting request may now be answered.
     pub(super) fn balance(&mut self, now: Time) -> bool {
         let (mut idle, mut forgotten) = (Vec::new(), Vec::new());
-        for (id, lease) in self.leases.iter() {
+        let mut looked = self.leases.from(self.look_from);
+        for (id, lease) in looked.by_ref().take(LOOKED_THROUGH) {
             let age = now.since(lease.since);
             match lease.running {
                 Some(_) if age >= JOB_LONGEST => forgotten.push(id),
@@ -416,6 +439,9 @@ impl Core {
                 _ => {}
             }
         }
+        let next = looked.next().map(|(id, _)| id);
+        drop(looked);
+        self.look_from = next.unwrap_or(LeaseId(0));
         for id in idle {
             self.revoke(id);
         }
@@ -425,10 +451,11 @@ impl Core {
         if !self.queue.is_content() {
             self.share_out(now);
         }
+        let is_amid = next.is_some();
         self.balance_at = match (self.queue.is_content(), self.leases.is_empty()) {
-            (false, _) => Some(now.after(BALANCE_EVERY)),
-            (true, false) => Some(now.after(IDLE_LONGEST / 2)),
             (true, true) => None,
+            (true, false) if !is_amid => Some(now.after(IDLE_LONGEST / 2)),
+            _ => Some(now.after(BALANCE_EVERY)),
         };
         !forgotten.is_empty()
     }
@@ -446,28 +473,24 @@ impl Core {
             })
             .collect();
         let held: u32 = claimants.iter().map(|claimant| claimant.holds).sum();
-        let coming = self
-            .leases
-            .iter()
-            .filter(|(_, lease)| lease.revoked)
-            .count();
-        let capacity = held + coming as u32;
+        // What is on its way back already is for those who wait.
+        let mut coming = self.leases.revoked() as u32;
+        let capacity = held + coming;
         let shares = self.fairness.shares(&claimants, capacity, now);
-        let mut excess: BTreeMap<(u8, NodeId), u32> = BTreeMap::new();
+        // By niceness and how many: the last have the most to spare.
+        let mut rich: BTreeSet<(u8, u32, NodeId)> = BTreeSet::new();
         let mut deficit: BTreeMap<(u8, NodeId), u32> = BTreeMap::new();
         for (claimant, share) in claimants.iter().zip(shares) {
             let key = (claimant.niceness, claimant.node);
             match claimant.holds.checked_sub(share) {
                 Some(0) => {}
-                Some(over) => _ = excess.insert(key, over),
+                Some(over) => _ = rich.insert((claimant.niceness, over, claimant.node)),
                 None => _ = deficit.insert(key, share - claimant.holds),
             }
         }
-        if excess.is_empty() {
+        if rich.is_empty() {
             return;
         }
-        // What is on its way back already is for those who wait.
-        let mut coming = coming as u32;
         let mut wishes = Vec::new();
         for (sort, _, want) in self.queue.unmet() {
             let key = (sort.terms.niceness, sort.submitter);
@@ -480,61 +503,84 @@ impl Core {
                 wishes.push((sort.submitter, want.clone(), lacking - met));
             }
         }
+        let mut spares = BTreeMap::new();
         for (submitter, want, lacking) in wishes {
-            for _ in 0..lacking {
-                match self.spare(submitter, &want, &mut excess) {
-                    Some(lease) => self.revoke(lease),
-                    None => break,
-                }
+            for lease in self.spare(submitter, &want, lacking, &mut rich, &mut spares) {
+                self.revoke(lease);
             }
         }
     }
 
-    /// A lease of somebody who holds too many, on a node that `submitter` could use; of the one who has the
-    /// most to spare, and rather one that is idle, or will be soon.
+    /// Up to `lacking` leases of those who hold too many, on nodes that `submitter` could use; of the one who
+    /// has the most to spare, and rather those that are idle, or will be soon. `spares` has what was found out
+    /// about the rich so far.
     fn spare(
         &self,
         submitter: NodeId,
         want: &Want,
-        excess: &mut BTreeMap<(u8, NodeId), u32>,
-    ) -> Option<LeaseId> {
-        let mut rich: Vec<(u8, u32, NodeId)> = excess
-            .iter()
-            .filter(|(_, over)| **over > 0)
-            .map(|(&(niceness, node), &over)| (niceness, over, node))
-            .collect();
-        rich.sort_unstable_by(|a, b| b.cmp(a));
-        for (niceness, _, holder) in rich {
-            let found = self
-                .leases
-                .held_by(holder)
-                .filter(|(_, lease)| {
-                    let of_class = self
-                        .queue
-                        .sort(lease.group)
-                        .is_some_and(|sort| sort.terms.niceness == niceness);
-                    let node = self.roster.node(lease.node);
-                    !lease.revoked
-                        && !lease.kept
-                        && of_class
-                        && lease.node != submitter
-                        && node.runs(&want.terms.platform)
-                        && !want.except.contains(&lease.node)
-                        && (want.terms.preferred.is_empty()
-                            || self
-                                .roster
-                                .called(&want.terms.preferred)
-                                .contains(&lease.node))
-                })
-                .min_by_key(|(id, lease)| (lease.running.is_some(), lease.since, *id));
-            if let Some((id, _)) = found {
-                if let Some(over) = excess.get_mut(&(niceness, holder)) {
-                    *over -= 1;
+        lacking: u32,
+        rich: &mut BTreeSet<(u8, u32, NodeId)>,
+        spares: &mut BTreeMap<(u8, NodeId), VecDeque<LeaseId>>,
+    ) -> Vec<LeaseId> {
+        let called = match want.terms.preferred.is_empty() {
+            true => None,
+            false => Some(self.roster.called(&want.terms.preferred)),
+        };
+        let is_usable = |id: &LeaseId| {
+            let Some(lease) = self.leases.find(*id) else {
+                return false;
+            };
+            lease.node != submitter
+                && self.roster.node(lease.node).runs(&want.terms.platform)
+                && !want.except.contains(&lease.node)
+                && called
+                    .as_ref()
+                    .is_none_or(|called| called.contains(&lease.node))
+        };
+        let mut found = Vec::new();
+        // Who has nothing for this request, and how far the others' leases were looked through.
+        let mut useless = Vec::new();
+        let mut passed: BTreeMap<(u8, NodeId), usize> = BTreeMap::new();
+        while found.len() < lacking as usize
+            && let Some((niceness, over, holder)) = rich.pop_last()
+        {
+            let of = (niceness, holder);
+            let leases = spares
+                .entry(of)
+                .or_insert_with(|| self.spares(niceness, holder));
+            let passed = passed.entry(of).or_default();
+            let ahead = leases.iter().skip(*passed).position(is_usable);
+            match ahead.and_then(|ahead| {
+                *passed += ahead;
+                leases.remove(*passed)
+            }) {
+                Some(lease) => {
+                    found.push(lease);
+                    if over > 1 {
+                        rich.insert((niceness, over - 1, holder));
+                    }
                 }
-                return Some(id);
+                None => useless.push((niceness, over, holder)),
             }
         }
-        None
+        rich.extend(useless);
+        found
+    }
+
+    /// The leases that `holder` could be asked for, in the order in which to ask.
+    fn spares(&self, niceness: u8, holder: NodeId) -> VecDeque<LeaseId> {
+        let of_class = |lease: &Lease| {
+            let sort = self.queue.sort(lease.group);
+            sort.is_some_and(|sort| sort.terms.niceness == niceness)
+        };
+        let mut leases: Vec<(bool, Time, LeaseId)> = self
+            .leases
+            .held_by(holder)
+            .filter(|(_, lease)| !lease.revoked && !lease.kept && of_class(lease))
+            .map(|(id, lease)| (lease.running.is_some(), lease.since, id))
+            .collect();
+        leases.sort_unstable();
+        leases.into_iter().map(|(_, _, id)| id).collect()
     }
 }
 

@@ -1,6 +1,8 @@
 //! The cluster in numbers, as Prometheus reads them: its text format 0.0.4.
 //!
-//! Made of the same news that watchers hear, so that a metric and the monitor never tell two stories. Counters
+//! Gauges are made of the same news that watchers hear, so that a metric and the monitor never tell two stories;
+//! when news were left out, the snapshot that follows mends them. Counters are the core's own ([`Tally`]), lack
+//! nothing, and
 //! go on across elections, and begin anew with the process. The number of series has a bound, whatever the
 //! cluster is called and does: nodes by [`NODE_SERIES_MAX`], reasons by [`REASONS_MAX`], and no label holds a
 //! file. Times are in seconds and sizes in bytes, as Prometheus wants it. The names are told in
@@ -10,32 +12,16 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::time::Duration;
 
-use crate::id::{NodeId, Time};
-use crate::news::{Ending, JobNumber, News, NodePicture, OTHER_REASONS, REASONS_MAX, Snapshot};
+use crate::id::NodeId;
+use crate::news::{JobNumber, News, NodePicture, Snapshot};
 use crate::scheduler::election::Role;
+use crate::scheduler::tally::{BUCKETS_MS, Histogram, OUTCOMES, Tally};
 
 /// Nodes with series of their own, at most; those with the lowest numbers have them, and the others are
 /// counted in `ice_nodes_omitted`.
 pub const NODE_SERIES_MAX: usize = 256;
 /// What Prometheus is told that it gets.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
-
-/// How jobs end, as the label `outcome` says it.
-pub const OUTCOMES: [&str; 8] = [
-    "done",
-    "own",
-    "unused",
-    "failed",
-    "dead",
-    "lost",
-    "withdrawn",
-    "denied",
-];
-
-/// Upper bounds of the histograms' buckets, in milliseconds: a small C file to a large C++ one.
-const BUCKETS_MS: [u64; 13] = [
-    10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10_000, 30_000, 60_000, 300_000,
-];
 
 /// What the shell knows at the moment of a question.
 #[derive(Clone, Copy, Debug)]
@@ -48,20 +34,13 @@ pub struct Moment {
     pub icecream_monitors: usize,
 }
 
-/// What has been counted so far.
+/// What is known of the moment.
 #[derive(Clone, Debug)]
 pub struct Metrics {
     role: Role,
     terms: u64,
     nodes: BTreeMap<NodeId, NodePicture>,
     jobs: BTreeMap<JobNumber, Job>,
-    outcomes: [u64; OUTCOMES.len()],
-    local: BTreeMap<String, u64>,
-    waited: Histogram,
-    compiled: Histogram,
-    set_up: Histogram,
-    cpu_us: u64,
-    output_bytes: u64,
     missed: u64,
 }
 
@@ -69,7 +48,6 @@ pub struct Metrics {
 struct Job {
     submitter: NodeId,
     worker: Option<NodeId>,
-    since: Time,
 }
 
 impl Default for Metrics {
@@ -79,13 +57,6 @@ impl Default for Metrics {
             terms: 0,
             nodes: BTreeMap::new(),
             jobs: BTreeMap::new(),
-            outcomes: [0; OUTCOMES.len()],
-            local: BTreeMap::new(),
-            waited: Histogram::default(),
-            compiled: Histogram::default(),
-            set_up: Histogram::default(),
-            cpu_us: 0,
-            output_bytes: 0,
             missed: 0,
         }
     }
@@ -103,19 +74,16 @@ impl Metrics {
     }
 
     /// The cluster at this moment.
-    pub fn on_snapshot(&mut self, snapshot: &Snapshot, now: Time) {
+    pub fn on_snapshot(&mut self, snapshot: &Snapshot) {
         self.nodes = snapshot
             .nodes
             .iter()
             .map(|node| (node.node, node.clone()))
             .collect();
         let jobs = snapshot.jobs.iter().map(|job| {
-            let age = Duration::from_millis(job.age_ms).as_micros() as u64;
-            let since = Time(now.0.saturating_sub(age));
             let known = Job {
                 submitter: job.submitter,
                 worker: job.worker,
-                since,
             };
             (job.job, known)
         });
@@ -128,7 +96,7 @@ impl Metrics {
     }
 
     /// Something happened.
-    pub fn on_news(&mut self, news: &News, now: Time) {
+    pub fn on_news(&mut self, news: &News) {
         match news {
             News::Node(picture) => {
                 self.nodes.insert(picture.node, picture.clone());
@@ -140,7 +108,6 @@ impl Metrics {
                 let waiting = Job {
                     submitter: *submitter,
                     worker: None,
-                    since: now,
                 };
                 self.jobs.insert(*job, waiting);
             }
@@ -150,59 +117,24 @@ impl Metrics {
                 worker,
                 ..
             } => {
-                let since = self.jobs.get(job).map_or(now, |waiting| waiting.since);
-                self.waited.observe(now.since(since));
                 let running = Job {
                     submitter: *submitter,
                     worker: Some(*worker),
-                    since: now,
                 };
                 self.jobs.insert(*job, running);
             }
-            News::Ended { job, ending } => {
+            News::Ended { job, .. } => {
                 self.jobs.remove(job);
-                self.end(ending);
             }
-            News::Local { reason, jobs, .. } => {
-                let is_new = !self.local.contains_key(reason);
-                let reason = match is_new && self.local.len() >= REASONS_MAX {
-                    true => OTHER_REASONS,
-                    false => reason,
-                };
-                let count = self.local.entry(reason.to_owned()).or_default();
-                *count = count.saturating_add(u64::from(*jobs));
-            }
+            News::Local { .. } => {}
         }
     }
 
-    fn end(&mut self, ending: &Ending) {
-        let outcome = match ending {
-            Ending::Done {
-                usage,
-                output_bytes,
-            } => {
-                self.compiled.observe(Duration::from_micros(usage.wall_us));
-                self.set_up.observe(Duration::from_micros(usage.setup_us));
-                self.cpu_us = self.cpu_us.saturating_add(usage.cpu_us);
-                self.output_bytes = self.output_bytes.saturating_add(*output_bytes);
-                0
-            }
-            Ending::Own => 1,
-            Ending::Unused => 2,
-            Ending::Failed { dead: false, .. } => 3,
-            Ending::Failed { dead: true, .. } => 4,
-            Ending::Lost => 5,
-            Ending::Withdrawn => 6,
-            Ending::Denied(_) => 7,
-        };
-        self.outcomes[outcome] += 1;
-    }
-
-    /// All of it as text.
-    pub fn render(&self, moment: Moment) -> String {
+    /// All of it as text, with what was counted so far.
+    pub fn render(&self, tally: &Tally, moment: Moment) -> String {
         let mut page = Page(String::new());
         self.render_scheduler(&mut page, moment);
-        self.render_jobs(&mut page);
+        self.render_jobs(&mut page, tally);
         self.render_nodes(&mut page);
         page.0
     }
@@ -253,7 +185,7 @@ impl Metrics {
             ),
             (
                 "ice_scheduler_news_missed_total",
-                "News that these metrics have not counted, since the process was too busy.",
+                "News that the gauges and readers of events did not hear; counters lack none.",
                 self.missed,
             ),
         ] {
@@ -269,7 +201,7 @@ impl Metrics {
         }
     }
 
-    fn render_jobs(&self, page: &mut Page) {
+    fn render_jobs(&self, page: &mut Page, tally: &Tally) {
         let running = self.jobs.values().filter(|job| job.worker.is_some());
         let running = running.count();
         let mut own: BTreeMap<NodeId, u32> = BTreeMap::new();
@@ -301,7 +233,7 @@ impl Metrics {
             "counter",
             "Jobs that asked for a slot, by how they ended.",
         );
-        for (outcome, count) in OUTCOMES.iter().zip(self.outcomes) {
+        for (outcome, count) in OUTCOMES.iter().zip(tally.outcomes) {
             page.sample("ice_jobs_total", &[("outcome", outcome)], count as f64);
         }
         page.family(
@@ -309,36 +241,36 @@ impl Metrics {
             "counter",
             "Jobs that ran on their own machine without asking, by reason.",
         );
-        for (reason, count) in &self.local {
+        for (reason, count) in &tally.local {
             page.sample("ice_local_jobs_total", &[("reason", reason)], *count as f64);
         }
         page.histogram(
             "ice_job_wait_seconds",
-            "From the request of a slot to the slot; nothing when it was granted at once.",
-            &self.waited,
+            "From the request of a slot to the start of the job in it.",
+            &tally.waited,
         );
         page.histogram(
             "ice_job_compile_seconds",
             "From the start of the compiler to its end, on a worker.",
-            &self.compiled,
+            &tally.compiled,
         );
         page.histogram(
             "ice_job_setup_seconds",
             "What a worker spent on the job's files and sandbox.",
-            &self.set_up,
+            &tally.set_up,
         );
         page.family(
             "ice_job_cpu_seconds_total",
             "counter",
             "Processor time of compilers on workers.",
         );
-        page.sample("ice_job_cpu_seconds_total", &[], self.cpu_us as f64 / 1e6);
+        page.sample("ice_job_cpu_seconds_total", &[], tally.cpu_us as f64 / 1e6);
         page.family(
             "ice_job_output_bytes_total",
             "counter",
             "Output of jobs that came from workers.",
         );
-        page.sample("ice_job_output_bytes_total", &[], self.output_bytes as f64);
+        page.sample("ice_job_output_bytes_total", &[], tally.output_bytes as f64);
     }
 
     fn render_nodes(&self, page: &mut Page) {
@@ -433,22 +365,6 @@ impl Metrics {
     }
 }
 
-/// How often something took how long.
-#[derive(Clone, Copy, Debug, Default)]
-struct Histogram {
-    /// By bucket, those beyond the last bound at the end.
-    counts: [u64; BUCKETS_MS.len() + 1],
-    sum: Duration,
-}
-
-impl Histogram {
-    fn observe(&mut self, took: Duration) {
-        let bucket = BUCKETS_MS.partition_point(|&bound| Duration::from_millis(bound) < took);
-        self.counts[bucket] += 1;
-        self.sum = self.sum.saturating_add(took);
-    }
-}
-
 /// The text format.
 struct Page(String);
 
@@ -507,7 +423,8 @@ fn escaped(text: &str) -> String {
 mod tests {
     use super::*;
     use crate::id::Term;
-    use crate::message::{Failure, Usage};
+    use crate::message::Usage;
+    use crate::news::{Ending, REASONS_MAX};
 
     const MOMENT: Moment = Moment {
         uptime: Duration::from_millis(1500),
@@ -539,11 +456,6 @@ mod tests {
             worker: NodeId(2),
             file: "a.c".into(),
         }
-    }
-
-    fn ended(job: u64, ending: Ending) -> News {
-        let job = JobNumber(job);
-        News::Ended { job, ending }
     }
 
     fn done(wall_ms: u64) -> Ending {
@@ -638,7 +550,7 @@ mod tests {
     }
 
     fn samples(metrics: &Metrics) -> BTreeMap<String, f64> {
-        parse(&metrics.render(MOMENT))
+        parse(&metrics.render(&Tally::default(), MOMENT))
     }
 
     #[test]
@@ -651,41 +563,13 @@ mod tests {
     }
 
     #[test]
-    fn each_ending_is_counted_as_its_outcome() {
-        let failed = |dead| Ending::Failed {
-            failure: Failure::Memory,
-            dead,
-        };
-        let endings = [
-            done(10),
-            Ending::Own,
-            Ending::Unused,
-            failed(false),
-            failed(true),
-            Ending::Lost,
-            Ending::Withdrawn,
-            Ending::Denied("no node".into()),
-        ];
-        for (ending, outcome) in endings.into_iter().zip(OUTCOMES) {
-            let mut metrics = Metrics::default();
-            metrics.on_news(&started(1), Time(0));
-            metrics.on_news(&ended(1, ending), Time(0));
-            let samples = samples(&metrics);
-            for other in OUTCOMES {
-                let counted = samples[&format!("ice_jobs_total{{outcome=\"{other}\"}}")];
-                assert_eq!(counted, f64::from(u8::from(other == outcome)), "{outcome}");
-            }
-            assert_eq!(samples["ice_jobs{state=\"running\"}"], 0.0);
-        }
-    }
-
-    #[test]
     fn histograms_count_up_to_each_bound_and_the_bound_belongs_to_it() {
-        let mut metrics = Metrics::default();
+        let mut tally = Tally::default();
         for wall_ms in [10, 11, 400_000] {
-            metrics.on_news(&ended(1, done(wall_ms)), Time(0));
+            tally.ended(&done(wall_ms), false);
         }
-        let samples = samples(&metrics);
+        let samples = parse(&Metrics::default().render(&tally, MOMENT));
+        assert_eq!(samples["ice_jobs_total{outcome=\"done\"}"], 3.0);
         for (bound, count) in [("0.01", 1.0), ("0.025", 2.0), ("300", 2.0), ("+Inf", 3.0)] {
             let series = format!("ice_job_compile_seconds_bucket{{le=\"{bound}\"}}");
             assert_eq!(samples[&series], count, "{bound}");
@@ -697,22 +581,26 @@ mod tests {
     }
 
     #[test]
-    fn a_job_waits_from_its_request_to_its_slot() {
+    fn a_job_waits_and_then_runs_and_then_is_gone() {
         let mut metrics = Metrics::default();
         let queued = News::Queued {
             job: JobNumber(1),
             submitter: NodeId(1),
             file: "a.c".into(),
         };
-        metrics.on_news(&queued, Time(0));
+        metrics.on_news(&queued);
         assert_eq!(samples(&metrics)["ice_jobs{state=\"waiting\"}"], 1.0);
-        metrics.on_news(&started(1), Time(2_000_000));
-        metrics.on_news(&started(2), Time(2_000_000));
+        metrics.on_news(&started(1));
+        metrics.on_news(&started(2));
         let samples = samples(&metrics);
         assert_eq!(samples["ice_jobs{state=\"waiting\"}"], 0.0);
         assert_eq!(samples["ice_jobs{state=\"running\"}"], 2.0);
-        assert_eq!(samples["ice_job_wait_seconds_sum"], 2.0);
-        assert_eq!(samples["ice_job_wait_seconds_count"], 2.0);
+        metrics.on_news(&News::Ended {
+            job: JobNumber(1),
+            ending: Ending::Own,
+        });
+        let samples = parse(&metrics.render(&Tally::default(), MOMENT));
+        assert_eq!(samples["ice_jobs{state=\"running\"}"], 1.0);
     }
 
     #[test]
@@ -724,9 +612,9 @@ mod tests {
             is_blocked: true,
             ..picture(3, evil)
         };
-        metrics.on_news(&News::Node(picture(2, "anvil")), Time(0));
-        metrics.on_news(&News::Node(blocked), Time(0));
-        metrics.on_news(&started(1), Time(0));
+        metrics.on_news(&News::Node(picture(2, "anvil")));
+        metrics.on_news(&News::Node(blocked));
+        metrics.on_news(&started(1));
         let told = samples(&metrics);
         assert!(told.keys().all(|series| series.starts_with("ice_")));
         assert_eq!(told["ice_node_jobs{node=\"anvil\"}"], 1.0);
@@ -747,19 +635,13 @@ mod tests {
 
     #[test]
     fn the_number_of_series_is_bounded() {
-        let mut metrics = Metrics::default();
+        let (mut metrics, mut tally) = (Metrics::default(), Tally::default());
         for number in 0..2000 {
             let node = News::Node(picture(number, &format!("node-{number}")));
-            metrics.on_news(&node, Time(0));
-            let local = News::Local {
-                node: NodeId(number),
-                reason: format!("reason-{number}"),
-                jobs: 1,
-                file: "a.c".into(),
-            };
-            metrics.on_news(&local, Time(0));
+            metrics.on_news(&node);
+            tally.local(&format!("reason-{number}"), 1);
         }
-        let told = samples(&metrics);
+        let told = parse(&metrics.render(&tally, MOMENT));
         let count = |name: &str| {
             told.keys()
                 .filter(|series| series.starts_with(name))
@@ -774,7 +656,7 @@ mod tests {
     #[test]
     fn the_guide_tells_every_family() {
         let guide = include_str!("../../docs/monitoring.md");
-        let text = Metrics::default().render(MOMENT);
+        let text = Metrics::default().render(&Tally::default(), MOMENT);
         for line in text.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
             let name = line.split(' ').next().unwrap();
             assert!(guide.contains(&format!("`{name}")), "{name}");

@@ -27,6 +27,7 @@ pub mod state;
 #[cfg(test)]
 mod stories;
 pub mod suspicion;
+pub mod tally;
 pub mod text_port;
 
 pub use policy::Algorithm;

@@ -14,7 +14,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::id::{NodeId, RequestId};
-use crate::message::{Terms, Want};
+use crate::message::{Size, Terms, Want};
 
 /// Requests of one submitter that may wait, at most. `make -j500` is ordinary.
 pub const WAITING_MAX: usize = 4096;
@@ -55,7 +55,7 @@ pub struct Queue {
     numbers: BTreeMap<Sort, GroupId>,
     /// Where each request waits.
     waiting: BTreeMap<(NodeId, RequestId), (GroupId, u64)>,
-    accounts: BTreeMap<(u8, NodeId), Account>,
+    accounts: BTreeMap<(NodeId, u8), Account>,
     /// The groups that want more slots, in the order of their turns.
     turns: BTreeSet<Turn>,
     groups_so_far: u64,
@@ -100,8 +100,17 @@ struct Turn {
 #[derive(Debug)]
 struct Line {
     /// By arrival.
-    requests: BTreeMap<u64, Want>,
+    requests: BTreeMap<u64, Waiting>,
     appetite: u32,
+}
+
+/// A request that waits.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Waiting {
+    /// The request.
+    pub want: Want,
+    /// What its job takes, as far as was known when it came.
+    pub size: Size,
 }
 
 /// Jobs of the same appetite fit into the same nodes, roughly. Small ones fit everywhere.
@@ -152,14 +161,15 @@ pub enum Change {
 }
 
 impl Queue {
-    /// Adds a request, for a job that is known to use so much memory.
-    pub fn push(&mut self, submitter: NodeId, want: Want, memory_mib: u64) -> Result<(), Unqueued> {
+    /// Adds a request, for a job of this size.
+    pub fn push(&mut self, submitter: NodeId, want: Want, size: Size) -> Result<(), Unqueued> {
         let key = (submitter, want.request);
         if self.waiting.contains_key(&key) {
             return Err(Unqueued::Twice);
         }
+        let classes = (submitter, 0)..=(submitter, u8::MAX);
         let waiting = |(_, account): (_, &Account)| account.waiting as usize;
-        if self.accounts_of(submitter).map(waiting).sum::<usize>() >= WAITING_MAX {
+        if self.accounts.range(classes).map(waiting).sum::<usize>() >= WAITING_MAX {
             return Err(Unqueued::Full);
         }
         let id = self.group_of(Sort::of(submitter, &want));
@@ -170,21 +180,21 @@ impl Queue {
             account.waiting += 1;
         });
         let group = self.groups.get_mut(&id).expect("it was just found");
-        let line = group.line(&want, appetite(memory_mib));
-        line.requests.insert(self.arrivals, want);
+        let line = group.line(&want, appetite(size.memory_mib));
+        line.requests.insert(self.arrivals, Waiting { want, size });
         Ok(())
     }
 
     /// Removes a request: it is withdrawn, or runs.
-    pub fn take(&mut self, submitter: NodeId, request: RequestId) -> Option<Want> {
+    pub fn take(&mut self, submitter: NodeId, request: RequestId) -> Option<Waiting> {
         let (id, arrival) = self.waiting.remove(&(submitter, request))?;
         let group = self.groups.get_mut(&id)?;
-        let want = group.take(arrival);
+        let waiting = group.take(arrival);
         self.change(id, |group, account| {
             group.waiting -= 1;
             account.waiting -= 1;
         });
-        want
+        waiting
     }
 
     /// Removes all requests of a submitter. Its leases are to be ended one by one.
@@ -229,7 +239,7 @@ impl Queue {
 
     /// Asks for a slot for each group in its turn, until none of those that are left can have one. `ask` must
     /// not become more willing from one call to the next.
-    pub fn serve(&mut self, mut ask: impl FnMut(GroupId, &Sort, &Want) -> Answer) {
+    pub fn serve(&mut self, mut ask: impl FnMut(GroupId, &Sort, &Waiting) -> Answer) {
         let mut parked = Vec::new();
         while let Some(turn) = self.turns.pop_first() {
             let id = turn.group;
@@ -270,8 +280,8 @@ impl Queue {
         self.turns.iter().filter_map(|turn| {
             let group = self.groups.get(&turn.group)?;
             let line = group.lines.iter().min_by_key(|line| line.arrival())?;
-            let (_, want) = line.requests.first_key_value()?;
-            Some((&group.sort, group.waiting - group.idle, want))
+            let (_, first) = line.requests.first_key_value()?;
+            Some((&group.sort, group.waiting - group.idle, &first.want))
         })
     }
 
@@ -280,16 +290,17 @@ impl Queue {
         self.turns.is_empty()
     }
 
-    /// All accounts, by niceness and submitter.
+    /// All accounts, with their niceness and submitter.
     pub fn accounts(&self) -> impl Iterator<Item = ((u8, NodeId), &Account)> {
-        self.accounts.iter().map(|(&key, account)| (key, account))
+        let all = self.accounts.iter();
+        all.map(|(&(submitter, niceness), account)| ((niceness, submitter), account))
     }
 
     /// All that wait, with their submitters.
     pub fn iter(&self) -> impl Iterator<Item = (NodeId, &Want)> {
         self.groups.values().flat_map(|group| {
             let requests = group.lines.iter().flat_map(|line| line.requests.values());
-            requests.map(|want| (group.sort.submitter, want))
+            requests.map(|waiting| (group.sort.submitter, &waiting.want))
         })
     }
 
@@ -303,17 +314,6 @@ impl Queue {
         self.waiting.is_empty()
     }
 
-    fn accounts_of(&self, submitter: NodeId) -> impl Iterator<Item = (u8, &Account)> {
-        let classes = 0..=u8::MAX;
-        // A submitter is in one or two classes of twenty; the map is asked for each there is.
-        classes
-            .take(usize::from(crate::scheduler::admission::NICENESS_MAX) + 1)
-            .filter_map(move |niceness| {
-                let account = self.accounts.get(&(niceness, submitter))?;
-                Some((niceness, account))
-            })
-    }
-
     fn group_of(&mut self, sort: Sort) -> GroupId {
         if let Some(&id) = self.numbers.get(&sort) {
             return id;
@@ -321,7 +321,7 @@ impl Queue {
         self.groups_so_far += 1;
         let id = GroupId(self.groups_so_far);
         self.numbers.insert(sort.clone(), id);
-        let account = self.accounts.entry((sort.terms.niceness, sort.submitter));
+        let account = self.accounts.entry((sort.submitter, sort.terms.niceness));
         account.or_default().groups.insert(id);
         self.groups.insert(
             id,
@@ -344,46 +344,34 @@ impl Queue {
             .groups
             .get_mut(&id)
             .expect("a group that is used lives");
-        let key = (group.sort.terms.niceness, group.sort.submitter);
+        let key = (group.sort.submitter, group.sort.terms.niceness);
         let account = self
             .accounts
             .get_mut(&key)
             .expect("an account lives as long as its groups");
-        let held = account.held;
+        let held_before = account.held;
         change(group, account);
+        let held = account.held;
         if group.waiting == 0 && group.leases == 0 {
-            let turn = group.turn;
+            if let Some(turn) = group.turn {
+                self.turns.remove(&turn);
+            }
             self.numbers.remove(&group.sort);
             self.groups.remove(&id);
             account.groups.remove(&id);
-            if let Some(turn) = turn {
-                self.turns.remove(&turn);
+            if account.groups.is_empty() {
+                self.accounts.remove(&key);
+                return;
             }
+        } else {
+            group.take_turn(id, held, &mut self.turns);
         }
-        let account = &self.accounts[&key];
-        let (now_held, ids) = (account.held, &account.groups);
-        let affected: Vec<GroupId> = match now_held == held {
-            true => vec![id],
-            false => ids.iter().copied().collect(),
-        };
-        if ids.is_empty() {
-            self.accounts.remove(&key);
-        }
-        for id in affected {
-            let Some(group) = self.groups.get_mut(&id) else {
-                continue;
-            };
-            let turn = (group.waiting > group.idle).then_some(Turn {
-                niceness: group.sort.terms.niceness,
-                held: now_held,
-                last_turn: group.last_turn,
-                group: id,
-            });
-            if let Some(old) = group.turn {
-                self.turns.remove(&old);
+        if held != held_before {
+            for id in self.accounts[&key].groups.iter().filter(|at| **at != id) {
+                if let Some(group) = self.groups.get_mut(id) {
+                    group.take_turn(*id, held, &mut self.turns);
+                }
             }
-            self.turns.extend(turn);
-            group.turn = turn;
         }
     }
 
@@ -391,7 +379,7 @@ impl Queue {
     fn serve_one(
         &mut self,
         id: GroupId,
-        ask: &mut impl FnMut(GroupId, &Sort, &Want) -> Answer,
+        ask: &mut impl FnMut(GroupId, &Sort, &Waiting) -> Answer,
     ) -> Answer {
         let group = self.groups.get_mut(&id).expect("it has a turn");
         // Who waits longest is asked for first.
@@ -403,9 +391,9 @@ impl Queue {
         'lines: for line in group.lines.iter().take(LINES_TRIED) {
             let skipped = served.min(line.requests.len());
             served -= skipped;
-            for want in line.requests.values().skip(skipped) {
-                match ask(id, &group.sort, want) {
-                    Answer::Denied => denied.push(want.request),
+            for waiting in line.requests.values().skip(skipped) {
+                match ask(id, &group.sort, waiting) {
+                    Answer::Denied => denied.push(waiting.want.request),
                     Answer::Waits => continue 'lines,
                     answer => {
                         result = answer;
@@ -428,6 +416,22 @@ impl Queue {
 }
 
 impl Group {
+    /// Stands among the turns where it belongs, now that its submitter holds so many, or not at all.
+    fn take_turn(&mut self, id: GroupId, held: u32, turns: &mut BTreeSet<Turn>) {
+        let turn = (self.waiting > self.idle).then_some(Turn {
+            niceness: self.sort.terms.niceness,
+            held,
+            last_turn: self.last_turn,
+            group: id,
+        });
+        // One that is being served has its turn still, and does not stand there.
+        if let Some(old) = self.turn {
+            turns.remove(&old);
+        }
+        turns.extend(turn);
+        self.turn = turn;
+    }
+
     fn line(&mut self, want: &Want, appetite: u32) -> &mut Line {
         let found = self
             .lines
@@ -443,16 +447,14 @@ impl Group {
         &mut self.lines[index]
     }
 
-    fn take(&mut self, arrival: u64) -> Option<Want> {
-        let index = self
-            .lines
-            .iter()
-            .position(|line| line.requests.contains_key(&arrival))?;
-        let want = self.lines[index].requests.remove(&arrival);
+    fn take(&mut self, arrival: u64) -> Option<Waiting> {
+        let mut lines = self.lines.iter_mut().enumerate();
+        let (index, waiting) =
+            lines.find_map(|(index, line)| Some((index, line.requests.remove(&arrival)?)))?;
         if self.lines[index].requests.is_empty() {
             self.lines.swap_remove(index);
         }
-        want
+        Some(waiting)
     }
 }
 
@@ -463,6 +465,7 @@ impl Line {
 
     fn is_of(&self, want: &Want) -> bool {
         self.requests.first_key_value().is_some_and(|(_, first)| {
+            let first = &first.want;
             first.toolchain == want.toolchain
                 && first.own == want.own
                 && first.except == want.except
@@ -497,7 +500,9 @@ mod tests {
         for &(submitter, niceness, count) in jobs {
             for request in 0..count {
                 let want = want(request, niceness, 0);
-                queue.push(NodeId(submitter), want, 0).unwrap();
+                queue
+                    .push(NodeId(submitter), want, Size::default())
+                    .unwrap();
             }
         }
         queue
@@ -561,13 +566,13 @@ mod tests {
         let mut queue = Queue::default();
         for (request, toolchain) in [(1, 9), (2, 9), (3, 0), (4, 9), (5, 0)] {
             let want = want(request, 0, toolchain);
-            queue.push(NodeId(1), want, 0).unwrap();
+            queue.push(NodeId(1), want, Size::default()).unwrap();
         }
         let mut asked = Vec::new();
         let mut left = 1;
-        queue.serve(|_, _, want| {
-            asked.push(want.request.0);
-            match want.toolchain.0[0] {
+        queue.serve(|_, _, waiting| {
+            asked.push(waiting.want.request.0);
+            match waiting.want.toolchain.0[0] {
                 0 if left > 0 => {
                     left -= 1;
                     Answer::Granted { counts: true }
@@ -582,12 +587,14 @@ mod tests {
     fn large_jobs_do_not_hold_up_small_ones() {
         let mut queue = Queue::default();
         for (request, memory_mib) in [(1, 8000), (2, 100)] {
-            queue
-                .push(NodeId(1), want(request, 0, 0), memory_mib)
-                .unwrap();
+            let size = Size {
+                memory_mib,
+                ..Size::default()
+            };
+            queue.push(NodeId(1), want(request, 0, 0), size).unwrap();
         }
         let mut granted = Vec::new();
-        queue.serve(|_, _, want| match want.request.0 {
+        queue.serve(|_, _, waiting| match waiting.want.request.0 {
             2 if granted.is_empty() => {
                 granted.push(2);
                 Answer::Granted { counts: true }
@@ -623,7 +630,7 @@ mod tests {
     #[test]
     fn a_number_waits_once_and_a_submitter_has_a_limit() {
         let mut queue = queue(&[(1, 0, WAITING_MAX as u64)]);
-        let mut push = |submitter, want| queue.push(NodeId(submitter), want, 0);
+        let mut push = |submitter, want| queue.push(NodeId(submitter), want, Size::default());
         assert_eq!(push(1, want(0, 0, 0)), Err(Unqueued::Twice));
         let more = want(WAITING_MAX as u64, 5, 0);
         assert_eq!(push(1, more.clone()), Err(Unqueued::Full));

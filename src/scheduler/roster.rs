@@ -52,6 +52,27 @@ struct Watched {
     looked: u64,
 }
 
+/// Where a node stands in the orders.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Rank {
+    /// Whether it has a free slot, also for none but itself.
+    is_free: bool,
+    /// Whether it takes jobs.
+    takes_jobs: bool,
+    /// Its places among those that are open, if it is: by pace, and by learned speed.
+    open: Option<(Place, (u64, NodeId))>,
+}
+
+impl Rank {
+    fn of(id: NodeId, node: &Node) -> Self {
+        Self {
+            is_free: node.free() > 0,
+            takes_jobs: node.takes_jobs(),
+            open: is_open(node).then(|| (Place::of(id, node), (in_order(node.slowness), id))),
+        }
+    }
+}
+
 /// A node in an order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
@@ -83,7 +104,9 @@ impl Roster {
     pub fn insert(&mut self, id: NodeId, node: Node) {
         self.names.insert(node.name.clone(), id);
         self.addresses.insert((node.address.ip(), id));
-        self.orders.enter(id, &node);
+        let nowhere = Rank::default();
+        self.orders
+            .move_node(id, &node, nowhere, Rank::of(id, &node));
         self.nodes.insert(id, node);
     }
 
@@ -92,7 +115,9 @@ impl Roster {
         let node = self.nodes.remove(&id)?;
         self.names.remove(&node.name);
         self.addresses.remove(&(node.address.ip(), id));
-        self.orders.strike(id, &node);
+        let nowhere = Rank::default();
+        self.orders
+            .move_node(id, &node, Rank::of(id, &node), nowhere);
         Some(node)
     }
 
@@ -106,16 +131,37 @@ impl Roster {
         self.nodes.get(&id)
     }
 
-    /// Changes a node, which must be logged in; neither its name nor its address.
+    /// Changes a node, which must be logged in; neither its name, its address, its platform nor its
+    /// toolchains. Orders in which its place is the same afterwards are not touched.
     pub fn change<T>(&mut self, id: NodeId, change: impl FnOnce(&mut Node) -> T) -> T {
         let node = self
             .nodes
             .get_mut(&id)
             .expect("whatever names a node leaves with it");
-        self.orders.strike(id, node);
+        let before = Rank::of(id, node);
         let result = change(node);
-        self.orders.enter(id, node);
+        let after = Rank::of(id, node);
+        if before != after {
+            self.orders.move_node(id, node, before, after);
+        }
         result
+    }
+
+    /// A node, which must be logged in, has some toolchains more and others no longer; how many it has
+    /// now.
+    pub fn equip(&mut self, id: NodeId, added: Vec<Digest>, removed: &[Digest]) -> usize {
+        let node = self
+            .nodes
+            .get_mut(&id)
+            .expect("whatever names a node leaves with it");
+        let (here, nowhere) = (Rank::of(id, node), Rank::default());
+        self.orders.move_node(id, node, here, nowhere);
+        for gone in removed {
+            node.toolchains.remove(gone);
+        }
+        node.toolchains.extend(added);
+        self.orders.move_node(id, node, nowhere, here);
+        node.toolchains.len()
     }
 
     /// Changes something of a node that has nothing to do with its place in any order.
@@ -244,11 +290,10 @@ impl Roster {
 }
 
 impl Orders {
-    fn enter(&mut self, id: NodeId, node: &Node) {
-        if node.free() > 0 {
-            self.free.insert(id);
-        }
-        if !node.takes_jobs() {
+    /// A node stands somewhere else now.
+    fn move_node(&mut self, id: NodeId, node: &Node, before: Rank, after: Rank) {
+        turn(&mut self.free, id, before.is_free, after.is_free);
+        if !before.takes_jobs && !after.takes_jobs {
             return;
         }
         if !self.platforms.contains_key(&node.platform) {
@@ -258,36 +303,52 @@ impl Orders {
         let Some(platform) = self.platforms.get_mut(&node.platform) else {
             return;
         };
-        platform.takers.insert(id);
-        if is_open(node) {
-            let place = Place::of(id, node);
-            platform.open.insert(place);
-            platform.swift.insert((in_order(node.slowness), id));
-            for (toolchain, watched) in &mut self.watched {
-                if node.toolchains.contains(toolchain) {
-                    watched.open.insert(place);
+        turn(
+            &mut platform.takers,
+            id,
+            before.takes_jobs,
+            after.takes_jobs,
+        );
+        if before.open != after.open {
+            let (left, entered) = (before.open.unzip(), after.open.unzip());
+            replace(&mut platform.swift, left.1, entered.1);
+            replace(&mut platform.open, left.0, entered.0);
+            // Few are watched, or few are on the node.
+            if node.toolchains.len() < self.watched.len() {
+                for toolchain in &node.toolchains {
+                    if let Some(watched) = self.watched.get_mut(toolchain) {
+                        replace(&mut watched.open, left.0, entered.0);
+                    }
+                }
+            } else {
+                for (toolchain, watched) in &mut self.watched {
+                    if node.toolchains.contains(toolchain) {
+                        replace(&mut watched.open, left.0, entered.0);
+                    }
                 }
             }
         }
-    }
-
-    fn strike(&mut self, id: NodeId, node: &Node) {
-        self.free.remove(&id);
-        let Some(platform) = self.platforms.get_mut(&node.platform) else {
-            return;
-        };
-        platform.takers.remove(&id);
-        let place = Place::of(id, node);
-        platform.open.remove(&place);
-        platform.swift.remove(&(in_order(node.slowness), id));
         if platform.takers.is_empty() {
             self.platforms.remove(&node.platform);
         }
-        for (toolchain, watched) in &mut self.watched {
-            if node.toolchains.contains(toolchain) {
-                watched.open.remove(&place);
-            }
+    }
+}
+
+/// A node is in an order from now on, or no longer.
+fn turn(order: &mut BTreeSet<NodeId>, id: NodeId, before: bool, after: bool) {
+    match (before, after) {
+        (false, true) => _ = order.insert(id),
+        (true, false) => _ = order.remove(&id),
+        _ => {}
+    }
+}
+
+fn replace<T: Ord>(order: &mut BTreeSet<T>, left: Option<T>, entered: Option<T>) {
+    if left != entered {
+        if let Some(left) = left {
+            order.remove(&left);
         }
+        order.extend(entered);
     }
 }
 
@@ -368,7 +429,7 @@ mod tests {
         assert_eq!(numbers(roster.equipped(GCC)), [0; 0]);
         roster.watch(GCC);
         assert_eq!(numbers(roster.equipped(GCC)), [1, 2]);
-        roster.change(NodeId(1), |node| node.toolchains.clear());
+        assert_eq!(roster.equip(NodeId(1), vec![], &[GCC]), 0);
         assert_eq!(numbers(roster.equipped(GCC)), [2]);
         roster.change(NodeId(2), |node| node.lent = 2);
         assert_eq!(numbers(roster.equipped(GCC)), [0; 0]);

@@ -13,7 +13,7 @@ use std::pin::pin;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use smol::Task;
-use smol::channel::{self, TrySendError};
+use smol::channel;
 use smol::future::FutureExt;
 
 use crate::clock;
@@ -34,6 +34,7 @@ use crate::scheduler::memory;
 use crate::scheduler::policy::Algorithm;
 use crate::scheduler::speed::Speeds;
 use crate::scheduler::state::{Action, Core, Event, PeerId, Rules};
+use crate::scheduler::tally::Tally;
 use crate::scheduler::text_port::{self, Request};
 
 /// Connections whose handshake is under way, at most; one more pushes the oldest out, since an honest
@@ -44,7 +45,8 @@ const GREETING_TIMEOUT: Duration = Duration::from_secs(5);
 /// Peers, at most: nodes and lookers.
 const PEERS_MAX: usize = 4096;
 /// Messages that wait to be sent to one peer, at most. Above the requests that one node may have waiting
-/// ([`super::queue::WAITING_MAX`]), since all may be denied at once.
+/// ([`super::queue::WAITING_MAX`]), since all may be denied at once. Counted here: a channel of that size
+/// takes its memory, more than a MiB, before anything is sent.
 const OUTBOX_MAX: usize = 8192;
 /// The same while a status is among them, which is large.
 const OUTBOX_MAX_FOR_STATUS: usize = 2;
@@ -365,6 +367,8 @@ struct Dispatcher {
     core: Option<Core>,
     /// They came while nobody knew who the master is.
     undecided: VecDeque<Box<Arrival>>,
+    /// What became of jobs in the terms before this one.
+    tally: Tally,
     standbys: Vec<SocketAddr>,
     /// Names of hosts that get no jobs, in every term.
     blocks: BTreeSet<String>,
@@ -408,6 +412,7 @@ impl Dispatcher {
             role: Role::Undecided,
             core: None,
             undecided: VecDeque::new(),
+            tally: Tally::default(),
             standbys: Vec::new(),
             blocks: BTreeSet::new(),
             start: Instant::now(),
@@ -529,6 +534,7 @@ impl Dispatcher {
             // Nothing that was lent is known in the next term, so nobody stays.
             if let Some(core) = self.core.take() {
                 self.speeds = core.speeds().clone();
+                self.tally.add(core.tally());
             }
             let why = "this scheduler is no longer the master";
             for id in self.peers.keys().copied().collect::<Vec<_>>() {
@@ -574,6 +580,13 @@ impl Dispatcher {
         match want {
             // Whoever asked may be gone.
             audience::Request::Role(reply) => drop(reply.try_send(self.role)),
+            audience::Request::Tally(reply) => {
+                let mut tally = self.tally.clone();
+                if let Some(core) = &self.core {
+                    tally.add(core.tally());
+                }
+                drop(reply.try_send(tally));
+            }
             audience::Request::Watch => {
                 let known = self.lookout.filter(|id| self.peers.contains_key(id));
                 if let Some(id) = known.or_else(|| self.admit_audience()) {
@@ -588,7 +601,7 @@ impl Dispatcher {
         self.core.as_ref()?;
         self.peers_so_far += 1;
         let id = PeerId(self.peers_so_far);
-        let (outbox, outgoing) = channel::bounded(OUTBOX_MAX);
+        let (outbox, outgoing) = channel::unbounded();
         let peer = Peer {
             from: (Ipv4Addr::LOCALHOST, 0).into(),
             node: None,
@@ -768,7 +781,7 @@ impl Dispatcher {
         }
         self.peers_so_far += 1;
         let id = PeerId(self.peers_so_far);
-        let (outbox, outgoing) = channel::bounded(OUTBOX_MAX);
+        let (outbox, outgoing) = channel::unbounded();
         let is_node = matches!(first, ToScheduler::Login(_));
         // A watcher has nothing to say, and is noticed to be gone when it reads no news.
         let is_watcher = first == ToScheduler::Watch;
@@ -809,7 +822,15 @@ impl Dispatcher {
                         );
                     }
                 }
-                Action::Close(id, why) => self.part(id, &why),
+                Action::Close(id, why) => {
+                    if let Some(Peer {
+                        node: None, from, ..
+                    }) = self.peers.get(&id)
+                    {
+                        log::warn!("{from} is refused: {why}");
+                    }
+                    self.part(id, &why);
+                }
             }
         }
     }
@@ -847,18 +868,18 @@ impl Dispatcher {
             }
             _ => {}
         }
+        if peer.outbox.len() >= OUTBOX_MAX {
+            return Err("reads too slowly");
+        }
         let is_welcome = matches!(message, FromScheduler::Welcome { .. });
         let mut sent = peer.outbox.try_send(message);
         if sent.is_ok() && is_welcome && !self.standbys.is_empty() {
             let standbys = FromScheduler::Standbys(self.standbys.clone());
             sent = peer.outbox.try_send(standbys);
         }
-        match sent {
-            Ok(()) => Ok(()),
-            Err(TrySendError::Full(_)) => Err("reads too slowly"),
-            // The end of its writer is on its way as an input.
-            Err(TrySendError::Closed(_)) => Ok(()),
-        }
+        // If it is closed, the end of its writer is on its way as an input.
+        drop(sent);
+        Ok(())
     }
 
     /// Forgets a peer; what is in its outbox still goes out, if it is quick.
@@ -954,5 +975,6 @@ async fn write(
             inputs.send(Input::Ended(id, error.to_string())).await.ok();
             return;
         }
+        sender.rest();
     }
 }

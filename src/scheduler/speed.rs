@@ -17,8 +17,9 @@ use crate::message::{Size, Want};
 
 /// Files whose cost is remembered, at most: two generations of half as many.
 const WORKS_MAX: usize = 65_536;
-/// Nodes whose speed is remembered, at most, connected or not.
-const NODES_MAX: usize = 8192;
+/// Nodes whose speed is remembered, at most, connected or not; twice as many as can be connected. When
+/// there is one more, the half that worked longest ago is forgotten.
+const NODES_MAX: usize = 2 * crate::scheduler::state::NODES_MAX;
 /// One job moves a node's logarithm by no more than this ratio would: a liar or an accident is one job.
 const RATIO_MAX: f64 = 8.0;
 /// What a comparison on the same file weighs, and what one by bytes of output weighs.
@@ -37,12 +38,13 @@ const COST_UNKNOWN_US: f64 = 1_000_000.0;
 /// What is compiled, as far as it tells the size of the job.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Work {
-    /// With which toolchain.
-    pub toolchain: Digest,
+    /// In which directory and with which flags, as a digest. First, since works are compared in this
+    /// order, and this tells most of them apart in one step.
+    pub variant: u64,
     /// Which file.
     pub file: Bytes,
-    /// In which directory and with which flags, as a digest.
-    pub variant: u64,
+    /// With which toolchain.
+    pub toolchain: Digest,
 }
 
 impl Work {
@@ -52,6 +54,16 @@ impl Work {
             toolchain: want.toolchain,
             file: want.file.clone(),
             variant: want.variant,
+        }
+    }
+}
+
+impl From<Want> for Work {
+    fn from(want: Want) -> Self {
+        Self {
+            variant: want.variant,
+            file: want.file,
+            toolchain: want.toolchain,
         }
     }
 }
@@ -172,7 +184,7 @@ impl Speeds {
         }
         self.jobs += 1;
         let cpu_log = (cpu_us as f64).ln();
-        let known = self.recall(work);
+        let known = self.recall(work).copied();
         let by_bytes = || Some(self.cost_per_byte_log? + (output_bytes.max(1) as f64).ln());
         let comparison = match known {
             Some(known) if known.cost_us > 0.0 => Some((known.cost_us.ln(), WEIGHT_SAME)),
@@ -214,7 +226,7 @@ impl Speeds {
 
     /// A job did not have enough with `memory_mib`: it is not to be sent again where there is no more.
     pub fn learn_hunger(&mut self, work: &Work, memory_mib: u64) {
-        let known = self.recall(work);
+        let known = self.recall(work).copied();
         let hungry = HUNGRY * memory_mib as f64;
         self.remember(
             work,
@@ -251,29 +263,38 @@ impl Speeds {
         self.cost_log.map_or(COST_UNKNOWN_US, f64::exp)
     }
 
-    fn recall(&mut self, work: &Work) -> Option<Known> {
-        if let Some(known) = self.old.remove(work) {
+    /// What is known of a work, which is young again.
+    fn recall(&mut self, work: &Work) -> Option<&mut Known> {
+        if !self.young.contains_key(work) {
+            let known = self.old.remove(work)?;
             self.remember(work, known);
         }
-        self.young.get(work).copied()
+        self.young.get_mut(work)
     }
 
     fn remember(&mut self, work: &Work, known: Known) {
-        if self.young.len() >= WORKS_MAX / 2 && !self.young.contains_key(work) {
+        if let Some(young) = self.young.get_mut(work) {
+            *young = known;
+            return;
+        }
+        if self.young.len() >= WORKS_MAX / 2 {
             self.old = std::mem::take(&mut self.young);
         }
         self.young.insert(work.clone(), known);
     }
 
     fn node_mut(&mut self, node: &str) -> &mut NodeSpeed {
-        if self.nodes.len() >= NODES_MAX && !self.nodes.contains_key(node) {
-            let stale = self.nodes.iter().min_by_key(|(_, speed)| speed.last_job);
-            if let Some((stale, _)) = stale {
-                let stale = stale.clone();
-                self.nodes.remove(&stale);
-            }
+        let is_new = !self.nodes.contains_key(node);
+        if is_new && self.nodes.len() >= NODES_MAX {
+            let mut jobs: Vec<u64> = self.nodes.values().map(|speed| speed.last_job).collect();
+            jobs.sort_unstable();
+            let stale = jobs[jobs.len() / 2];
+            self.nodes.retain(|_, speed| speed.last_job > stale);
         }
-        self.nodes.entry(node.to_owned()).or_default()
+        if is_new {
+            self.nodes.insert(node.to_owned(), NodeSpeed::default());
+        }
+        self.nodes.get_mut(node).expect("it is there now")
     }
 }
 
@@ -375,6 +396,18 @@ mod tests {
         assert!(speeds.young.len() + speeds.old.len() <= WORKS_MAX);
         assert!(speeds.recall(&work("often.c")).is_some());
         assert!(speeds.recall(&work("0")).is_none());
+    }
+
+    #[test]
+    fn nodes_that_worked_longest_ago_are_forgotten_first() {
+        let mut speeds = Speeds::default();
+        for node in 0..NODES_MAX + 1 {
+            speeds.learn(&node.to_string(), &work("x.c"), consumed(1000, 10));
+            speeds.learn("busy", &work("x.c"), consumed(1000, 10));
+        }
+        assert!((NODES_MAX / 3..NODES_MAX).contains(&speeds.nodes.len()));
+        assert!(speeds.knows("busy") && speeds.knows(&NODES_MAX.to_string()));
+        assert!(!speeds.knows("0"));
     }
 
     #[test]

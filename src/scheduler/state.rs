@@ -11,7 +11,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::id::{NodeId, RequestId, Term, Time};
+use crate::id::{LeaseId, NodeId, RequestId, Term, Time};
 use crate::message::{
     FromScheduler, Login, NodeStatus, Offer, REPORT_EVERY_MS, Status, ToScheduler,
 };
@@ -26,6 +26,7 @@ use crate::scheduler::policy::Algorithm;
 use crate::scheduler::queue::Queue;
 use crate::scheduler::roster::Roster;
 use crate::scheduler::speed::Speeds;
+use crate::scheduler::tally::Tally;
 
 /// A node that has said nothing for this long is dead.
 pub const SILENCE: Duration = Duration::from_millis(4 * REPORT_EVERY_MS);
@@ -117,6 +118,8 @@ pub struct Core {
     pub(super) retry_at: Option<Time>,
     /// When leases are next looked through for those that lie idle or are held by one who has too many.
     pub(super) balance_at: Option<Time>,
+    /// From which lease on they are looked through then: not all at once where there are many.
+    pub(super) look_from: LeaseId,
     /// The term in which this scheduler is the master.
     pub(super) term: Term,
     /// Until then nodes are still coming that another scheduler knew, so that no request is hopeless.
@@ -142,6 +145,7 @@ impl Core {
             silence_at: None,
             retry_at: None,
             balance_at: None,
+            look_from: LeaseId(0),
             term: Term::default(),
             settled_at: Time(0),
             actions: Vec::new(),
@@ -184,6 +188,11 @@ impl Core {
         let news_at = self.chronicle.next_wake();
         let all = [self.silence_at, self.retry_at, self.balance_at, news_at];
         all.into_iter().flatten().min()
+    }
+
+    /// What became of all jobs so far.
+    pub fn tally(&self) -> &Tally {
+        self.chronicle.tally()
     }
 
     /// What was learned of nodes and jobs so far, to be kept for the next scheduler.
@@ -319,13 +328,7 @@ impl Core {
                 true
             }
             ToScheduler::Toolchains { added, removed } => {
-                let known = self.roster.change(id, |node| {
-                    for gone in &removed {
-                        node.toolchains.remove(gone);
-                    }
-                    node.toolchains.extend(added);
-                    node.toolchains.len()
-                });
+                let known = self.roster.equip(id, added, &removed);
                 if known > TOOLCHAINS_MAX {
                     return self.close(peer, "has too many toolchains".into());
                 }
