@@ -85,6 +85,7 @@
 
 pub mod account;
 pub mod args;
+pub mod background;
 pub mod child;
 pub mod cli;
 pub mod client;

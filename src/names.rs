@@ -23,6 +23,23 @@ pub struct Account {
     pub gid: Gid,
 }
 
+/// Whether this process is root, and there are others whom it could become. Who maps nothing but himself
+/// into a user namespace is called root there, and is the same ordinary user as before.
+pub fn is_root() -> bool {
+    let is_alone = || {
+        let map = fs::read_to_string("/proc/self/uid_map");
+        map.is_ok_and(|map| has_one_user(&map))
+    };
+    nix::unistd::geteuid().is_root() && !is_alone()
+}
+
+/// Whether a map of a user namespace (lines of number inside, number outside, count) has one user.
+fn has_one_user(map: &str) -> bool {
+    let mut lines = map.lines();
+    let count = lines.next().and_then(|line| line.split_whitespace().nth(2));
+    count == Some("1") && lines.next().is_none()
+}
+
 /// The user with this name; none when there is none.
 pub fn user(name: &str) -> Option<Account> {
     let file = fs::read_to_string("/etc/passwd").unwrap_or_default();
@@ -109,6 +126,21 @@ fn getent(database: &str, key: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_namespace_of_one_user_is_told_from_one_with_others() {
+        for (map, expect) in [
+            ("         0          0 4294967295\n", false),
+            ("         0       1000          1\n", true),
+            (
+                "         0       1000          1\n         1     100000      65536\n",
+                false,
+            ),
+            ("", false),
+        ] {
+            assert_eq!(has_one_user(map), expect, "{map:?}");
+        }
+    }
 
     #[test]
     fn files_are_read_as_the_manual_says() {

@@ -8,13 +8,16 @@ use std::time::Duration;
 
 use ice::connection::{Connection, Receiver, Sender};
 use ice::key::Credentials;
-use ice::message::{FromScheduler, Login, NodeState, ToScheduler};
+use ice::message::{NodeState, ToScheduler};
 use ice::news::LocalJobs;
 use ice::reactor::Timer;
 use ice::scheduler::http::HttpConfig;
 use ice::scheduler::{Server, ServerConfig};
 use smol::future::FutureExt;
 use smol::{Task, channel};
+
+#[path = "support/peer.rs"]
+mod peer;
 
 const BOUND: Duration = Duration::from_secs(30);
 
@@ -59,24 +62,7 @@ impl Scheduler {
     fn join(&self, name: &str) -> Node {
         ice::executor::block_on(async {
             let connection = Connection::connect(self.address, &Credentials::Open, BOUND);
-            let (mut sender, mut receiver) = connection.await.unwrap().split();
-            let login = Login {
-                name: name.into(),
-                netname: "TEST".into(),
-                platform: "x86_64".into(),
-                port: 10245,
-                slots: 4,
-                no_remote: None,
-                toolchains: vec![],
-                state: NodeState::default(),
-                seen: ice::id::Term::default(),
-            };
-            sender.send(&ToScheduler::Login(login)).await.unwrap();
-            let welcome = receiver.receive::<FromScheduler>().await.unwrap();
-            assert!(
-                matches!(welcome, Some(FromScheduler::Welcome { .. })),
-                "{welcome:?}"
-            );
+            let (sender, receiver) = peer::log_in(connection.await.unwrap(), name, "TEST").await;
             let (say, words) = channel::bounded(64);
             let life = ice::executor::spawn(live(sender, receiver, words));
             Node { say, _life: life }

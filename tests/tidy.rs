@@ -90,6 +90,7 @@ const LAYERS: [(&str, &[&str]); 5] = [
         "effects",
         &[
             "account",
+            "background",
             "child",
             "clock",
             "connection",

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use ice::connection::{Connection, Receiver, Sender};
 use ice::key::{ClusterKey, Credentials};
-use ice::message::{FromScheduler, Login, NodeState, ToScheduler};
+use ice::message::{FromScheduler, NodeState, ToScheduler};
 use ice::monitor::model::Event;
 use ice::monitor::watch::{self, Find};
 use ice::news::{LocalJobs, News, NodePicture, Snapshot};
@@ -19,6 +19,9 @@ use ice::scheduler::{Server, ServerConfig};
 use smol::channel;
 use smol::future::FutureExt;
 use smol::{Task, block_on};
+
+#[path = "support/peer.rs"]
+mod peer;
 
 const BOUND: Duration = Duration::from_secs(30);
 
@@ -52,35 +55,17 @@ impl Scheduler {
         }
     }
 
-    async fn connect(&self) -> (Sender, Receiver) {
+    async fn connect(&self) -> Connection {
         let connection = Connection::connect(self.address, &self.credentials, BOUND);
-        within("connection", connection).await.unwrap().split()
+        within("connection", connection).await.unwrap()
     }
 
     async fn join(&self, name: &str) -> (Sender, Receiver) {
-        let (mut sender, mut receiver) = self.connect().await;
-        let login = Login {
-            name: name.into(),
-            netname: "TEST".into(),
-            platform: "x86_64".into(),
-            port: 10245,
-            slots: 4,
-            no_remote: None,
-            toolchains: vec![],
-            state: NodeState::default(),
-            seen: ice::id::Term::default(),
-        };
-        sender.send(&ToScheduler::Login(login)).await.unwrap();
-        let welcome = hear(&mut receiver).await;
-        assert!(
-            matches!(welcome, FromScheduler::Welcome { .. }),
-            "{welcome:?}"
-        );
-        (sender, receiver)
+        peer::log_in(self.connect().await, name, "TEST").await
     }
 
     async fn watch(&self) -> (Sender, Ears, Snapshot) {
-        let (mut sender, mut receiver) = self.connect().await;
+        let (mut sender, mut receiver) = self.connect().await.split();
         sender.send(&ToScheduler::Watch).await.unwrap();
         match hear(&mut receiver).await {
             FromScheduler::Snapshot(snapshot) => {

@@ -12,17 +12,16 @@ use std::time::Duration;
 use clap::CommandFactory;
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
-use nix::unistd::{Pid, daemon, getppid};
+use nix::unistd::{Pid, getppid};
 
 use super::options::{Ice, Word};
 use super::resolve::World;
 use super::settings::Settings;
 use super::{doctor, entry, explain, in_force, log_output, run, symlinks};
 use crate::client::{self, Invocation, Variables};
-use crate::config::Watched;
 use crate::config::{
     BuildNativeConfig, KeyAction, KeyConfig, MonitorConfig, ProcessConfig, SchedulerConfig,
-    StatusConfig,
+    StatusConfig, Watched,
 };
 use crate::daemon::process::Reload;
 use crate::id::Bytes;
@@ -36,7 +35,7 @@ use crate::monitor::watch::Finding;
 use crate::scheduler::ServerConfig;
 use crate::scheduler::http::HttpConfig;
 use crate::toolchain::archive::{self, Compression};
-use crate::{daemon, executor, sandbox, scheduler, signal, status, sys, whereabouts};
+use crate::{background, daemon, executor, sandbox, scheduler, signal, status, sys, whereabouts};
 
 /// What a role returns: it has said all it has to say, or this is to be said.
 type Done = Result<(), Failure>;
@@ -59,13 +58,19 @@ pub(super) fn dispatch(
     match ice.word {
         Word::Scheduler(options) => {
             let config = world.scheduler(options)?;
-            settle(&config.process)?;
-            scheduler(config)?;
+            if let Some(status) = settle(&config.process)? {
+                return Ok(status);
+            }
+            let is_in_background = config.process.daemonize;
+            noted(is_in_background, scheduler(config))?;
         }
         Word::Daemon(options) => {
             let config = world.daemon(options)?;
-            settle(&config.process)?;
-            daemon::run(config, reload(argv, world))?;
+            if let Some(status) = settle(&config.process)? {
+                return Ok(status);
+            }
+            let is_in_background = config.process.daemonize;
+            noted(is_in_background, daemon::run(config, reload(argv, world)))?;
         }
         Word::Status(options) => status(world.status(options)?)?,
         Word::Doctor(options) => return doctor::doctor(options, world, settings),
@@ -126,8 +131,8 @@ pub(super) fn dispatch(
 }
 
 /// Makes this process what a process that stays has to be. No thread is started: the daemon forks
-/// its zygote after this.
-fn settle(process: &ProcessConfig) -> Done {
+/// its zygote after this. In front of one that is to go into the background, it returns the status to end with.
+fn settle(process: &ProcessConfig) -> Result<Option<u8>, Failure> {
     if daemon::broker::is_child() {
         // It has its broker's command line, ends with it, and logs to where the broker has led its
         // standard error: it may not be allowed to open that file itself.
@@ -136,7 +141,11 @@ fn settle(process: &ProcessConfig) -> Done {
             verbosity,
             ..ProcessConfig::default()
         })?;
-        return Ok(());
+        return Ok(None);
+    }
+    let failed = |error| format!("can't go into the background: {error}");
+    if process.daemonize && !background::is_here() {
+        return Ok(Some(background::start().map_err(failed)?));
     }
     if let Some(parent) = process.with_parent {
         set_pdeathsig(Signal::SIGTERM)?;
@@ -146,9 +155,18 @@ fn settle(process: &ProcessConfig) -> Done {
     }
     log_output::start(process)?;
     if process.daemonize {
-        daemon(false, false).map_err(|error| format!("can't go into the background: {error}"))?;
+        background::enter().map_err(failed)?;
     }
-    Ok(())
+    Ok(None)
+}
+
+/// Logs what ended a process in the background: nobody sees what it prints.
+fn noted(is_in_background: bool, ended: Done) -> Done {
+    ended.inspect_err(|error| {
+        if is_in_background {
+            log::error!("{error}");
+        }
+    })
 }
 
 /// Reads the configuration of a daemon anew, from the same command line and from files that may have changed.

@@ -246,7 +246,6 @@ pub(super) struct MonitorOptions {
         long,
         value_name = "NODES",
         num_args = 0..=1,
-        require_equals = true,
         default_missing_value = "12",
         value_parser = clap::value_parser!(u32).range(2..=4096)
     )]

@@ -19,6 +19,7 @@ use crate::config::{
     ProcessConfig, SchedulerConfig, StatusConfig, Watched,
 };
 use crate::daemon::broker;
+use crate::names;
 
 /// What a command line is resolved against.
 #[derive(Clone, Debug, Default)]
@@ -40,7 +41,7 @@ pub(super) fn world_of_this_process() -> Result<World, Box<dyn Error + Send + Sy
     };
     let places = Places {
         // A node below root's broker is another user, and has root's configuration all the same.
-        is_root: nix::unistd::geteuid().is_root() || broker::is_child(),
+        is_root: names::is_root() || broker::is_child(),
         home: path("HOME"),
         cache_home: path("XDG_CACHE_HOME"),
         config_home: path("XDG_CONFIG_HOME"),

@@ -64,6 +64,7 @@ pub fn run(config: &DaemonConfig) -> Result<(), Failure> {
     };
     own_directory(&config.cache_dir, &user)?;
     let mut listener = Some(listen(&config.socket)?);
+    crate::background::serves()?;
     // Before any child is started; a child gets an empty mask.
     let signals = held_signals()?;
     let mut is_draining = false;

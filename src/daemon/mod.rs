@@ -21,7 +21,7 @@ use crate::config::DaemonConfig;
 
 /// Runs the daemon until it is told to stop.
 pub fn run(config: DaemonConfig, reload: Reload) -> Result<(), Box<dyn Error + Send + Sync>> {
-    if nix::unistd::geteuid().is_root() && !broker::is_child() {
+    if crate::names::is_root() && !broker::is_child() {
         broker::run(&config)
     } else if broker::is_child() {
         process::run_below_broker(config, reload)

@@ -63,9 +63,15 @@ pub fn run_alone(config: DaemonConfig, reload: Reload) -> Result<(), Failure> {
         .recursive(true)
         .mode(0o700)
         .create(&config.cache_dir)
-        .map_err(|error| format!("make the cache {}: {error}", config.cache_dir.display()))?;
+        .map_err(|error| {
+            format!(
+                "make the cache directory {}: {error}",
+                config.cache_dir.display()
+            )
+        })?;
     let listener = Async::new(listen_unix(&config.socket)?)?;
     fs::set_permissions(&config.socket, fs::Permissions::from_mode(0o600))?;
+    crate::background::serves()?;
     let stops = crate::signal::stops()?;
     let result = executor::block_on(async {
         let node = start(&config, &credentials, None).await?;

@@ -35,6 +35,14 @@ pub async fn probe(
     rungs: &[(Rung, Starter)],
 ) -> Result<(Rung, Starter), Vec<(Rung, String)>> {
     let mut failures = Vec::new();
+    if !sees_itself() {
+        // A job's memory is watched there, and would be another process's.
+        let why = "/proc is that of other processes: mount this PID namespace's own";
+        return Err(rungs
+            .iter()
+            .map(|(rung, _)| (*rung, why.to_owned()))
+            .collect());
+    }
     for (rung, starter) in rungs {
         match try_rung(program, *rung, starter).await {
             Ok(()) => return Ok((*rung, starter.clone())),
@@ -42,6 +50,12 @@ pub async fn probe(
         }
     }
     Err(failures)
+}
+
+/// Whether `/proc` belongs to the PID namespace of this process. In a container it may be the host's.
+fn sees_itself() -> bool {
+    let own = std::process::id().to_string();
+    fs::read_link("/proc/self").is_ok_and(|name| name.as_os_str() == &*own)
 }
 
 /// This program's file.

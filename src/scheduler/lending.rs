@@ -219,7 +219,7 @@ impl Core {
             address.set_ip(holder.here);
         }
         let (name, memory_mib) = (node.name.clone(), node.state.memory_mib);
-        let slowness_milli = (policy::pace(node) * 1000.0).round() as u32;
+        let slowness_milli = (policy::lasting_pace(node) * 1000.0).round() as u32;
         let lease = self.leases.lend(Lease {
             node: id,
             submitter,

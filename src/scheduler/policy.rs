@@ -142,17 +142,25 @@ pub fn choose(question: Question<'_>) -> Choice {
     }
 }
 
-/// How many times longer than on an idle reference node a job takes on this node as it is now.
+/// How many times longer than on an idle reference node a job takes on this node as it is now. By this, nodes
+/// are compared when a slot is lent.
 pub fn pace(node: &Node) -> f64 {
-    let mut pace = node.slowness;
+    let mut pace = lasting_pace(node);
     if !node.measured {
         pace *= CURIOSITY;
     }
     let slots = f64::from(node.slots.max(1));
+    pace * (1.0 + CROWDING * f64::from(node.used()) / slots)
+}
+
+/// The same for all the jobs of a lease to come. How full of our jobs the node is now is left out: it is
+/// full most of the time, and then its speed was learned.
+pub fn lasting_pace(node: &Node) -> f64 {
+    let mut pace = node.slowness;
+    let slots = f64::from(node.slots.max(1));
     let used = f64::from(node.used());
     let state = &node.state;
     let foreign = (f64::from(state.load_milli) / 1000.0 - used).max(0.0);
-    pace *= 1.0 + CROWDING * used / slots;
     pace *= 1.0 + FOREIGN_LOAD * (foreign / slots).min(1.0);
     pace *= 1.0 + PROCESSOR_STALL * f64::from(state.processor_stall_milli) / 1000.0;
     pace *= 1.0 + MEMORY_STALL * f64::from(state.memory_stall_milli) / 1000.0;

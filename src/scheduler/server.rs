@@ -114,7 +114,9 @@ pub struct Server {
 
 /// Runs a scheduler until `stop` is ready. Errors: a port can't be had, and which.
 pub async fn serve(config: ServerConfig, stop: impl Future<Output = ()>) -> io::Result<()> {
-    Server::bind(config)?.run(stop).await;
+    let server = Server::bind(config)?;
+    crate::background::serves()?;
+    server.run(stop).await;
     Ok(())
 }
 

@@ -10,7 +10,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Jobs that are played through, at most. Beyond them the idle leases are filled as they come.
+/// Jobs that are played through, at most. What is idle after them is given those that follow, one by one.
 pub const PLAYED_MAX: usize = 256;
 /// Speeds are told apart in steps of the fourth root of two: leases of one step compete by when they are free.
 const STEPS_PER_DOUBLING: f64 = 4.0;
@@ -37,31 +37,45 @@ pub enum Allotment {
     Next(usize, usize),
 }
 
-/// Allots jobs of the given costs, in reference microseconds, to rooms. `may` says whether a job may go to a
-/// room at all.
+/// Allots so many jobs to rooms. `cost_us` says what a job costs, in reference microseconds, and `may`
+/// whether it may go to a room at all; the less there is to allot, the fewer are asked about.
 pub fn allot(
-    costs_us: &[f64],
+    jobs: usize,
+    cost_us: impl Fn(usize) -> f64,
     rooms: &[Room],
     may: impl Fn(usize, usize) -> bool,
 ) -> Vec<Allotment> {
-    let mut future = Future::of(rooms);
     let mut allotted = Vec::new();
-    let mut jobs = costs_us.iter().enumerate();
-    for (job, &cost_us) in jobs.by_ref().take(PLAYED_MAX) {
-        if future.open == 0 {
-            return allotted;
-        }
+    if !rooms.iter().any(Room::is_open) {
+        return allotted;
+    }
+    let mut future = Future::of(rooms);
+    let mut jobs = (0..jobs).map(|job| (job, cost_us(job)));
+    for (job, cost_us) in jobs.by_ref().take(PLAYED_MAX) {
         if let Some(room) = future.best(cost_us, |room| may(job, room)) {
             allotted.extend(future.put(job, room, cost_us));
         }
+        if future.open == 0 {
+            return allotted;
+        }
     }
-    for (job, &cost_us) in jobs {
+    for (job, cost_us) in jobs {
+        if future.idle.is_empty() {
+            return allotted;
+        }
         let Some(room) = future.idle.iter().copied().find(|&room| may(job, room)) else {
             continue;
         };
         allotted.extend(future.put(job, room, cost_us));
     }
     allotted
+}
+
+impl Room {
+    /// Whether a job could be put here now.
+    fn is_open(&self) -> bool {
+        self.free_in_us.is_none() || self.takes_next
+    }
 }
 
 /// The rooms as they will be.
@@ -248,14 +262,16 @@ mod tests {
             ),
         ];
         for (what, costs, rooms, expect) in cases {
-            assert_eq!(allot(costs, rooms, |_, _| true), *expect, "{what}");
+            let cost_us = |job: usize| costs[job];
+            let allotted = allot(costs.len(), cost_us, rooms, |_, _| true);
+            assert_eq!(allotted, *expect, "{what}");
         }
     }
 
     #[test]
     fn a_job_goes_only_where_it_may() {
         let rooms = [idle(1.0), idle(2.0)];
-        let allotted = allot(&[1.0, 1.0], &rooms, |job, room| job != 0 || room != 0);
+        let allotted = allot(2, |_| 1.0, &rooms, |job, room| job != 0 || room != 0);
         assert_eq!(allotted, [Start(0, 1), Start(1, 0)]);
     }
 
@@ -267,7 +283,7 @@ mod tests {
                 _ => busy(1.0, 10.0),
             })
             .collect();
-        let costs = vec![1000.0; 5000];
-        assert_eq!(allot(&costs, &rooms, |_, _| true).len(), 300);
+        let allotted = allot(5000, |_| 1000.0, &rooms, |_, _| true);
+        assert_eq!(allotted.len(), 300);
     }
 }

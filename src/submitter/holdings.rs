@@ -50,8 +50,12 @@ const ENDING_LEAST: usize = 2;
 const ENDING_SHARE: usize = 20;
 /// A lease is slow when it is slower than the fastest by more than one in so many.
 const SLOWER_SHARE: u32 = 2;
+/// A job is too long for a slow lease while others are to come when it takes so many times what jobs do.
+const LONG_FACTOR: f64 = 1.25;
+/// What is known of a job's size is told within this time, unless the scheduler is very far.
+const TOLD_WITHIN: Duration = Duration::from_millis(20);
 /// One of so many leases may be used for second starts at a time, and one in any case.
-const SECONDS_SHARE: usize = 8;
+const SECONDS_SHARE: usize = 4;
 
 /// What happened.
 #[derive(Clone, Debug, PartialEq)]
@@ -109,6 +113,10 @@ pub struct Holdings {
     leases: BTreeMap<LeaseId, Held>,
     travels: BTreeMap<NodeId, f64>,
     mean_cost_us: f64,
+    /// From how many jobs that is known.
+    costs_known: u64,
+    /// When the last job came.
+    asked_at: Time,
     /// Jobs that were done since the last one came: when that goes on, the build comes to its end.
     done_since_want: usize,
     actions: Vec<Action>,
@@ -126,6 +134,8 @@ struct Job {
     of: Option<RequestId>,
     /// Its second start.
     second: Option<RequestId>,
+    /// When it came.
+    since: Time,
     /// How often it was called back.
     recalls: u32,
     /// No second start is to be had for it.
@@ -161,6 +171,8 @@ impl Default for Holdings {
             leases: BTreeMap::new(),
             travels: BTreeMap::new(),
             mean_cost_us: COST_UNKNOWN_US,
+            costs_known: 0,
+            asked_at: Time(0),
             done_since_want: 0,
             actions: Vec::new(),
         }
@@ -171,6 +183,7 @@ impl Holdings {
     /// A job wants a slot; its number is given here.
     pub fn want(&mut self, want: Want, now: Time) -> (RequestId, Vec<Action>) {
         self.done_since_want = 0;
+        self.asked_at = now;
         let request = self.add(want, None, now);
         self.settle(now);
         (request, std::mem::take(&mut self.actions))
@@ -197,12 +210,14 @@ impl Holdings {
 
     /// When the next [`Event::Tick`] is due, if nothing else happens.
     pub fn next_wake(&self, now: Time) -> Option<Time> {
-        let idle = self
-            .leases
-            .values()
-            // One that somebody waits for is held until something else happens.
-            .filter(|held| held.is_idle() && !self.waiting.contains_key(&held.grant.terms))
-            .map(|held| held.since.after(HOLD));
+        let waits = |held: &Held| self.waiting.contains_key(&held.grant.terms);
+        let idle = self.leases.values().filter(|held| held.is_idle());
+        // One that somebody waits for is held. It may be of use when the last job that came is known.
+        let told = self.asked_at.after(TOLD_WITHIN);
+        let idle = idle.filter_map(|held| match waits(held) {
+            true => (told > now).then_some(told),
+            false => Some(held.since.after(HOLD)),
+        });
         let may_lag = self.waiting.is_empty()
             && self
                 .leases
@@ -238,6 +253,7 @@ impl Holdings {
             places: Vec::new(),
             of,
             second: None,
+            since: now,
             recalls: 0,
             alone: false,
             begun: false,
@@ -272,6 +288,9 @@ impl Holdings {
                 self.leases.insert(held.grant.lease, held);
             }
             Offer::Size { request, size } => {
+                if size.cost_us > 0 {
+                    self.learn_cost(size.cost_us as f64);
+                }
                 if let Some(job) = self.jobs.get_mut(&request) {
                     job.size = size;
                     if job.turn.is_some() {
@@ -348,7 +367,7 @@ impl Holdings {
                 self.done_since_want += 1;
                 if let Some(held) = self.leases.get(&lease) {
                     let cost_us = usage.wall_us as f64 / slowness(&held.grant);
-                    self.mean_cost_us += GAIN * (cost_us - self.mean_cost_us);
+                    self.learn_cost(cost_us);
                 }
                 self.finish(request);
             }
@@ -461,6 +480,14 @@ impl Holdings {
         }
     }
 
+    /// A job costs so much, which the next of which nothing is known may do, too.
+    fn learn_cost(&mut self, cost_us: f64) {
+        self.costs_known += 1;
+        // Of the first few the mean, then of the last few.
+        let gain = GAIN.max(1.0 / self.costs_known as f64);
+        self.mean_cost_us += gain * (cost_us - self.mean_cost_us);
+    }
+
     fn travelled(&mut self, node: NodeId, time: Duration) {
         if self.travels.len() >= TRAVELS_MAX && !self.travels.contains_key(&node) {
             self.travels.pop_first();
@@ -570,7 +597,7 @@ impl Holdings {
                     && fastest
                         .is_some_and(|fastest| slowness_milli > fastest + fastest / SLOWER_SHARE);
                 let request = match is_slow {
-                    true => self.shortest_for(terms, lease),
+                    true => self.shortest_for(terms, lease, now),
                     false => self.first_for(terms, lease),
                 };
                 if let Some(request) = request {
@@ -597,15 +624,21 @@ impl Holdings {
         }
     }
 
-    /// The shortest of the first jobs that wait which may use a lease.
-    fn shortest_for(&self, terms: &Terms, lease: LeaseId) -> Option<RequestId> {
-        let waiting = self.waiting.get(terms)?;
+    /// The shortest of the jobs that wait which may use a slow lease, as far as they are looked at: short ones and
+    /// late ones stand at the end. None when all are long: they are better off waiting for a fast lease, and
+    /// short ones will come. Neither is it one whose size may be told in a moment.
+    fn shortest_for(&self, terms: &Terms, lease: LeaseId, now: Time) -> Option<RequestId> {
+        let held = self.leases.get(&lease)?;
+        let long_us = self.mean_cost_us * LONG_FACTOR;
+        let waiting = self.waiting.get(terms)?.iter().rev().take(PLAYED_MAX);
         waiting
-            .iter()
-            .map(|&(_, request)| request)
-            .take(PLAYED_MAX)
-            .filter(|&request| self.may(request, lease))
-            .min_by(|&a, &b| self.cost_us(a).total_cmp(&self.cost_us(b)))
+            .filter_map(|&(_, request)| Some((request, self.jobs.get(&request)?)))
+            .filter(|(_, job)| job.may_run_under(held))
+            .filter(|(_, job)| job.size.cost_us > 0 || now.since(job.since) >= TOLD_WITHIN)
+            .map(|(request, job)| (self.cost_of(job), request))
+            .filter(|&(cost_us, _)| cost_us <= long_us)
+            .min_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)))
+            .map(|(_, request)| request)
     }
 
     /// Whether the way to any node is long.
@@ -619,21 +652,29 @@ impl Holdings {
         let Some(waiting) = self.waiting.get(terms) else {
             return;
         };
-        let leases = self.leases.len();
-        let requests: Vec<RequestId> = waiting
-            .iter()
-            .map(|&(_, request)| request)
-            .take(PLAYED_MAX + leases)
-            .collect();
-        let costs: Vec<f64> = requests.iter().map(|id| self.cost_us(*id)).collect();
-        let (ids, rooms): (Vec<LeaseId>, Vec<Room>) = self
+        let places: Vec<(LeaseId, &Held)> = self
             .leases
             .iter()
             .filter(|(_, held)| held.grant.home == Home::No && held.is_for(terms))
-            .map(|(&id, held)| (id, self.room(held, now)))
-            .unzip();
-        let may = |job: usize, room: usize| self.may(requests[job], ids[room]);
-        let allotted = allot(&costs, &rooms, may);
+            .map(|(&id, held)| (id, held))
+            .collect();
+        let rooms: Vec<Room> = places
+            .iter()
+            .map(|(_, held)| self.room(held, now))
+            .collect();
+        // Those whose turn it is, and for the rooms that are left, which are slow, the shortest.
+        let turns = waiting.iter().take(PLAYED_MAX);
+        let beyond = waiting.len().saturating_sub(PLAYED_MAX);
+        let shortest = waiting.iter().rev().take(beyond.min(rooms.len()));
+        let requests: Vec<(RequestId, &Job)> = turns
+            .chain(shortest)
+            .filter_map(|&(_, request)| Some((request, self.jobs.get(&request)?)))
+            .collect();
+        let cost_us = |job: usize| self.cost_of(requests[job].1);
+        let may = |job: usize, room: usize| requests[job].1.may_run_under(places[room].1);
+        let allotted = allot(requests.len(), cost_us, &rooms, may);
+        let requests: Vec<RequestId> = requests.iter().map(|&(id, _)| id).collect();
+        let ids: Vec<LeaseId> = places.iter().map(|&(id, _)| id).collect();
         let mut in_advance = Vec::new();
         for allotment in allotted {
             match allotment {
@@ -668,13 +709,10 @@ impl Holdings {
     }
 
     fn may(&self, request: RequestId, lease: LeaseId) -> bool {
-        let (Some(job), Some(held)) = (self.jobs.get(&request), self.leases.get(&lease)) else {
-            return false;
-        };
-        let available = held.grant.memory_mib;
-        let fits = available == 0 || job.size.memory_mib <= available;
-        let at_home = held.grant.home == Home::No || job.want.own == OwnNode::Locally;
-        fits && at_home && !job.want.except.contains(&held.grant.node)
+        match (self.jobs.get(&request), self.leases.get(&lease)) {
+            (Some(job), Some(held)) => job.may_run_under(held),
+            _ => false,
+        }
     }
 
     fn start(&mut self, request: RequestId, lease: LeaseId, now: Time) {
@@ -920,9 +958,14 @@ impl Holdings {
     }
 
     fn cost_us(&self, request: RequestId) -> f64 {
-        match self.jobs.get(&request).map(|job| job.size.cost_us) {
-            Some(known) if known > 0 => known as f64,
-            _ => self.mean_cost_us,
+        let job = self.jobs.get(&request);
+        job.map_or(self.mean_cost_us, |job| self.cost_of(job))
+    }
+
+    fn cost_of(&self, job: &Job) -> f64 {
+        match job.size.cost_us {
+            0 => self.mean_cost_us,
+            known => known as f64,
         }
     }
 
@@ -968,6 +1011,13 @@ impl Holdings {
 }
 
 impl Job {
+    fn may_run_under(&self, held: &Held) -> bool {
+        let available = held.grant.memory_mib;
+        let fits = available == 0 || self.size.memory_mib <= available;
+        let at_home = held.grant.home == Home::No || self.want.own == OwnNode::Locally;
+        fits && at_home && !self.want.except.contains(&held.grant.node)
+    }
+
     /// Whether it neither waits nor is anywhere.
     fn is_nowhere(&self) -> bool {
         self.places.is_empty() && self.turn.is_none()

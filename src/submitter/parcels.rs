@@ -254,7 +254,7 @@ mod tests {
         let parcels = Parcels::default();
         let pack = |digest: Digest| {
             let wanted = vec![(digest, Content::File(path.clone()))];
-            crate::executor::block_on(parcels.pack(wanted)).remove(0).1
+            executor::block_on(parcels.pack(wanted)).remove(0).1
         };
         let first = pack(digest(&text));
         assert_eq!(unpacked(&first), text);
@@ -281,7 +281,7 @@ mod tests {
             (Digest([2; 32]), Content::File(absent)),
             (Digest([3; 32]), Content::Memory(memory)),
         ];
-        let parcels = crate::executor::block_on(Parcels::default().pack(wanted));
+        let parcels = executor::block_on(Parcels::default().pack(wanted));
         let [(first, large), (_, gone), (last, memory)] = <[_; 3]>::try_from(parcels).unwrap();
         assert_eq!((first, last), (Digest([1; 32]), Digest([3; 32])));
         assert!(matches!(large, Parcel::Large(_, size) if size == KEPT_BYTES_MAX + 1));

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use crate::cluster::{Cluster, two_workers};
+use crate::cluster::{Cluster, Shape, Worker, two_workers};
 use crate::joblog;
 use crate::netns;
 use crate::node::{ALICE, ROOT, User};
@@ -80,4 +80,30 @@ fn build_all(user: User) {
         let by_node = joblog::by_node(&jobs);
         assert_eq!(by_node.keys().collect::<Vec<_>>(), [&"w1", &"w2"]);
     }
+}
+
+#[test]
+fn a_worker_in_a_container_of_an_ordinary_user_compiles() {
+    if !netns::possible() {
+        return;
+    }
+    // What distrobox and the like start from: a root who is nobody but the user, and mounts of his own.
+    let container = Worker {
+        wrapper: &[
+            "unshare",
+            "--user",
+            "--map-root-user",
+            "--pid",
+            "--fork",
+            "--mount-proc",
+        ],
+        ..Worker::default()
+    };
+    let cluster = Cluster::start(&Shape {
+        user: ALICE,
+        workers: vec![container],
+    });
+    let jobs = cluster.make("lua", lua()).finish(PATIENCE);
+    joblog::assert_places(&jobs, &[]);
+    assert!(!cluster.workers[0].said().contains("no remote jobs"));
 }

@@ -2,14 +2,23 @@
 
 use std::ffi::OsStr;
 use std::fs;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
 
+use ice::connection::Connection;
+use ice::key::{ClusterKey, Credentials};
+use ice::message::{NodeState, ToScheduler};
+use ice::reactor::Timer;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 use crate::cluster::{Cluster, two_workers};
 use crate::netns;
 use crate::node::{ALICE, ROOT, User};
+use crate::peer;
+use crate::wait::{BOUND, wait_until};
 
 /// What a doctor says: its exit status, and each finding as group, grade, what and mend.
 struct Report {
@@ -233,6 +242,65 @@ fn the_doctor_names_each_thing_that_is_broken() {
         "--scheduler HOST",
     );
 }
+
+#[test]
+fn the_doctor_tells_whose_clock_is_wrong() {
+    if !netns::possible() {
+        return;
+    }
+    let cluster = Cluster::start(&two_workers(ALICE));
+    let key = ClusterKey::read(&cluster.ground.directory.join("key")).unwrap();
+    let credentials = Credentials::Key(Arc::new(key));
+    let scheduler = format!("{}:8765", cluster.scheduler.host.address());
+    let scheduler = scheduler.parse().unwrap();
+    // No clock of this machine can be turned for one process, so the node with the wrong one is the test's.
+    let (go, stop) = smol::channel::bounded::<()>(1);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let stopped = async {
+                let _ = stop.recv().await;
+            };
+            let dream = dream(scheduler, &credentials);
+            let dreaming = || ice::executor::block_on(smol::future::or(stopped, dream));
+            cluster.outsider().enter(dreaming);
+        });
+        // The other thread ends with this, whatever becomes of the test.
+        let _go = go;
+        let mut report = None;
+        wait_until("the doctor sees a wrong clock", BOUND, || {
+            let heard = Report::of(&cluster, doctor(&cluster, ALICE, &["--no-trial"]));
+            let is_wrong = |finding: &[String; 4]| finding[0] == "clocks" && finding[1] != "ok";
+            let sees = heard.findings.iter().any(is_wrong);
+            report = Some(heard);
+            sees
+        });
+        let what = "dreamer's clock is 60 min behind the scheduler's";
+        let report = report.unwrap();
+        report.assert_ill("clocks", "broken", what, "timedatectl set-ntp true");
+    });
+}
+
+/// A node whose clock is an hour late, and who comes back when the scheduler has lost it.
+async fn dream(scheduler: SocketAddr, credentials: &Credentials) {
+    loop {
+        let connection = Connection::connect(scheduler, credentials, BOUND);
+        let connection = connection.await.unwrap();
+        let (mut sender, _receiver) = peer::log_in(connection, "dreamer", "ICECREAM").await;
+        loop {
+            let state = NodeState {
+                clock_ms: ice::clock::now_ms() - HOUR_MS,
+                ..NodeState::default()
+            };
+            if sender.send(&ToScheduler::State(state)).await.is_err() {
+                break;
+            }
+            Timer::after(Duration::from_millis(200)).await;
+        }
+    }
+}
+
+/// An hour, in milliseconds.
+const HOUR_MS: u64 = 3_600_000;
 
 #[test]
 fn the_doctor_tells_an_old_toolchain() {

@@ -11,13 +11,17 @@ mod doctor;
 mod edits;
 mod failing;
 mod failover;
+mod guide;
 mod joblog;
 mod keys;
 mod misses;
 mod netns;
 mod node;
+#[path = "../support/peer.rs"]
+mod peer;
 mod project;
 mod stopping;
+mod sundae;
 #[path = "../support/mod.rs"]
 mod support;
 mod terminal;

@@ -4,16 +4,18 @@
 //! so many fresh ones. What must hold at any time is checked after every step in [`world`]; what must hold in the
 //! end, here.
 
+mod bound;
 mod random;
 mod story;
 mod world;
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ice::id::Time;
 use ice::scheduler::Algorithm;
 use ice::scheduler::speed::Speeds;
 
+use bound::{Capacity, Load, bound_us};
 use story::Story;
 use world::{Build, Fault, Setup, Shape, World};
 
@@ -215,4 +217,47 @@ fn a_first_job_stays_at_home_and_a_parallel_build_goes_out() {
     assert_eq!(alone(1, 10), 10);
     let home = alone(8, 200);
     assert!((1..20).contains(&home), "{home} of 200 stayed at home");
+}
+
+#[test]
+fn the_second_build_knows_the_nodes_and_the_jobs_of_the_first() {
+    // A long job that comes last, on a cluster of which half is slow.
+    let mut costs_us = vec![200_000; 150];
+    costs_us.push(4_000_000);
+    let slow = Shape {
+        slowness: 4.0,
+        ..worker(4)
+    };
+    let machines = vec![worker(0), worker(4), slow];
+    let capacities: Vec<Capacity> = machines
+        .iter()
+        .map(|shape| Capacity {
+            slots: shape.slots,
+            slowness: shape.slowness,
+            away_us: vec![],
+        })
+        .collect();
+    let load = Load {
+        costs_us: &costs_us,
+        parallel: 200,
+    };
+    let bound = bound_us(&capacities, &[load], 200) / 1e6;
+    let mut spans = Vec::new();
+    let mut speeds = Speeds::default();
+    for _ in 0..3 {
+        let mut setup = setup(machines.clone(), vec![build(0, 200, costs_us.clone())]);
+        setup.speeds = speeds;
+        let mut world = World::new(setup);
+        run(&mut world);
+        spans.push(seconds(world.now) - 2.0);
+        // The scheduler has yet to hear of the last job.
+        let heard = world.now.after(Duration::from_secs(1));
+        while world.now < heard && world.step() {}
+        speeds = world.speeds();
+    }
+    assert!(
+        spans[2] <= 1.1 * bound,
+        "{spans:?}, and {bound} is possible"
+    );
+    assert!(spans[2] < spans[0], "nothing was learned: {spans:?}");
 }

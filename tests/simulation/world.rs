@@ -34,6 +34,8 @@ const GCC: Digest = Digest([1; 32]);
 const TOOLCHAIN_US: u64 = 800_000;
 /// How long a submitter waits for a worker that says nothing, and for a connection.
 const SILENCE_US: u64 = 1_800_000;
+/// How long a job waits at a full worker's door.
+const DOOR_US: u64 = 500_000;
 /// A machine says how it stands at most so often.
 const STATE_PAUSE_US: u64 = 100_000;
 
@@ -173,6 +175,7 @@ enum Happening {
     CoreWake(usize),
     Tell(usize),
     Fetched(usize, Claim),
+    Late(usize, Claim),
     Compiled(usize, Claim, u64),
     LocalDone(usize, Claim),
     Impatient(usize, u64),
@@ -207,7 +210,7 @@ struct Machine {
     claims: u64,
     session_wakes: Option<Time>,
     holdings_wakes: Option<Time>,
-    /// When a job last ran here for others.
+    /// When a job last ran here.
     pub used: Time,
 }
 
@@ -273,6 +276,8 @@ pub struct World {
     pub records: Vec<Vec<JobRecord>>,
     /// How many jobs of each build have begun to wait.
     begun: Vec<usize>,
+    /// How many jobs of all builds have not ended.
+    left: usize,
     /// Work done for each build, in microseconds of the reference machine, with the time it was done.
     pub service: Vec<Vec<(Time, u64)>>,
 }
@@ -297,6 +302,7 @@ impl World {
                 .map(|build| vec![JobRecord::default(); build.costs_us.len()])
                 .collect(),
             begun: vec![0; setup.builds.len()],
+            left: setup.builds.iter().map(|build| build.costs_us.len()).sum(),
             service: vec![Vec::new(); setup.builds.len()],
             setup,
         };
@@ -354,20 +360,23 @@ impl World {
 
     /// Whether all jobs have ended.
     pub fn is_done(&self) -> bool {
-        self.records
-            .iter()
-            .flatten()
-            .all(|record| record.ended.is_some())
+        self.left == 0
     }
 
-    /// The workers that are up and reached by all, and when each last ran a job for somebody.
+    /// What the first scheduler has learned.
+    pub fn speeds(&self) -> Speeds {
+        let core = self.seats[0].core.as_ref();
+        core.map_or_else(Speeds::default, |core| core.speeds().clone())
+    }
+
+    /// The workers that are up and reached by all, and when each last ran a job, be it its own.
     pub fn workers(&self) -> impl Iterator<Item = (usize, Time)> {
         let machines = self.machines.iter().enumerate();
         machines
             .filter(|(_, machine)| {
                 machine.alive && !machine.frozen && !machine.cut_off && machine.shape.slots > 0
             })
-            .map(|(number, machine)| match machine.slots.remote_jobs() > 0 {
+            .map(|(number, machine)| match machine.is_in_use() {
                 true => (number, self.now),
                 false => (number, machine.used),
             })
@@ -433,6 +442,7 @@ impl World {
             | Happening::Hear(machine, _)
             | Happening::Tell(machine)
             | Happening::Fetched(machine, _)
+            | Happening::Late(machine, _)
             | Happening::Compiled(machine, ..)
             | Happening::LocalDone(machine, _)
             | Happening::Impatient(machine, _) => Some(*machine),
@@ -493,6 +503,7 @@ impl World {
                 self.tell_state(machine);
             }
             Happening::Fetched(machine, claim) => self.fetched(machine, claim),
+            Happening::Late(machine, claim) => self.late(machine, claim),
             Happening::Compiled(machine, claim, wall_us) => self.compiled(machine, claim, wall_us),
             Happening::LocalDone(machine, claim) => self.local_done(machine, claim),
             Happening::Impatient(machine, attempt) => self.impatient(machine, attempt),
@@ -633,7 +644,8 @@ impl World {
         let rules = Rules {
             netname: "SIM".into(),
             algorithm: self.setup.algorithm,
-            first_lease: self.now.0 << 20,
+            // No two schedulers begin with the same, even when they start at the same time.
+            first_lease: (self.now.0 << 8 | number as u64) << 20,
             seed: self.setup.seed,
         };
         let seat = &mut self.seats[number];
@@ -1073,7 +1085,7 @@ impl World {
                 };
                 let outcome = Outcome::Done {
                     usage,
-                    output_bytes: wall_us / 10,
+                    output_bytes: self.output_bytes(job),
                 };
                 self.holdings(
                     number,
@@ -1093,6 +1105,14 @@ impl World {
             Message::Closed => self.fail(number, wire.0, Undelivered::Dead("reset".into())),
             _ => {}
         }
+    }
+
+    /// What a job writes: more where there is more to do, though one byte may be four times the work of
+    /// another's, and the same on whichever machine.
+    fn output_bytes(&self, job: (usize, usize)) -> u64 {
+        let cost_us = self.setup.builds[job.0].costs_us[job.1];
+        let density = 0.5 + 1.5 * Random::new(job.1 as u64).share();
+        (cost_us as f64 / 10.0 * density) as u64
     }
 
     /// A start has come to nothing.
@@ -1171,6 +1191,7 @@ impl World {
         record.ends += 1;
         assert_eq!(record.ends, 1, "job {job:?} ended twice");
         record.ended = Some(now);
+        self.left -= 1;
         record.local = local;
         let cost_us = self.setup.builds[job.0].costs_us[job.1];
         self.service[job.0].push((now, cost_us));
@@ -1205,6 +1226,7 @@ impl World {
             return;
         };
         self.machines[number].slots.release(claim);
+        self.machines[number].used = self.now;
         if let Some((request, lease)) = local.lease {
             let outcome = Outcome::Unused;
             self.holdings(
@@ -1228,14 +1250,35 @@ impl World {
         let machine = &mut self.machines[number];
         machine.claims += 1;
         let claim = Claim(machine.claims);
-        if machine.slots.claim_remote(claim, lease) == Admission::Busy {
-            self.say(wire, 0, Message::Busy);
-            return;
+        match machine.slots.claim_remote(claim, lease) {
+            Admission::Busy => self.say(wire, 0, Message::Busy),
+            Admission::AtTheDoor => {
+                machine.work.insert(claim, Work { wire, cost_us });
+                self.after(DOOR_US, Happening::Late(number, claim));
+            }
+            Admission::Accepted => {
+                machine.work.insert(claim, Work { wire, cost_us });
+                self.admitted(number, claim);
+            }
         }
-        machine.work.insert(claim, Work { wire, cost_us });
-        match machine.toolchains {
+    }
+
+    /// There is room for a job: its toolchain is fetched, if need be.
+    fn admitted(&mut self, number: usize, claim: Claim) {
+        match self.machines[number].toolchains {
             true => self.fetched(number, claim),
             false => self.after(TOOLCHAIN_US, Happening::Fetched(number, claim)),
+        }
+    }
+
+    /// A job has waited at the door for long enough.
+    fn late(&mut self, number: usize, claim: Claim) {
+        let machine = &mut self.machines[number];
+        if machine.slots.is_at_the_door(claim)
+            && let Some(work) = machine.work.remove(&claim)
+        {
+            machine.slots.release(claim);
+            self.say(work.wire, 0, Message::Busy);
         }
     }
 
@@ -1267,6 +1310,9 @@ impl World {
 
     /// Whoever has a slot begins.
     fn grant(&mut self, number: usize) {
+        for claim in self.machines[number].slots.admitted() {
+            self.admitted(number, claim);
+        }
         let granted = self.machines[number].slots.granted();
         for claim in granted {
             let noise = 1.0 + self.setup.noise * (2.0 * self.random.share() - 1.0);
@@ -1418,6 +1464,12 @@ impl World {
             self.run_locally(number, None, None);
         }
         self.grant(number);
+    }
+}
+
+impl Machine {
+    fn is_in_use(&self) -> bool {
+        self.slots.remote_jobs() + self.slots.local_jobs() > 0
     }
 }
 
