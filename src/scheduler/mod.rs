@@ -29,6 +29,7 @@ mod stories;
 pub mod suspicion;
 pub mod tally;
 pub mod text_port;
+pub mod ways;
 
 pub use policy::Algorithm;
 pub use server::{Server, ServerConfig, serve};
