@@ -341,6 +341,7 @@ fn want(submitter: u64, request: u64) -> Want {
     Want {
         request: RequestId(request),
         toolchain: GCC,
+        toolchain_bytes: 0,
         terms: Terms {
             niceness: 0,
             platform: "x86_64".into(),

@@ -223,6 +223,7 @@ impl Cluster {
         let want = Want {
             request,
             toolchain: TOOLCHAINS[file as usize % TOOLCHAINS.len()],
+            toolchain_bytes: 0,
             terms: Terms {
                 niceness: (peer.0 % 2) as u8 * 5,
                 platform: "x86_64".into(),

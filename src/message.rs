@@ -561,6 +561,25 @@ pub enum Deal {
     },
     /// A lease goes back; nothing runs under it.
     Return(LeaseId),
+    /// What was measured of the way to the worker of this lease. Said when it is known first, and when it
+    /// has changed; a few times in all.
+    Way {
+        /// A lease that is held, of any slot of the worker.
+        lease: LeaseId,
+        /// What was measured.
+        way: Way,
+    },
+}
+
+/// How far a worker is from a submitter, as he measured it; zero for what he does not know.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Way {
+    /// There and back, in microseconds.
+    pub travel_us: u64,
+    /// Bytes per second of what he sends there, before compression.
+    pub up: u64,
+    /// The same of what comes from there.
+    pub down: u64,
 }
 
 /// What a submitter is told of slots.
@@ -594,6 +613,8 @@ pub struct Size {
     pub cost_us: u64,
     /// Memory, in MiB; 0 when unknown.
     pub memory_mib: u64,
+    /// Bytes of its output; 0 when unknown.
+    pub output_bytes: u64,
 }
 
 /// A job that wants a slot.
@@ -603,6 +624,8 @@ pub struct Want {
     pub request: RequestId,
     /// The toolchain that the job needs.
     pub toolchain: Digest,
+    /// The size of its files, should it have to be sent; 0 when unknown.
+    pub toolchain_bytes: u64,
     /// What leases will do.
     pub terms: Terms,
     /// What is compiled: the scheduler learns sizes by it, and the monitor shows it.

@@ -218,6 +218,7 @@ fn messages() -> Vec<String> {
     let want = Want {
         request: RequestId(5),
         toolchain: Digest([8; 32]),
+        toolchain_bytes: 9_000_000,
         terms: terms.clone(),
         file: "f.c".into(),
         variant: 10,
@@ -388,6 +389,17 @@ fn messages() -> Vec<String> {
         ),
         line("Deal::Return", &ToScheduler::Deal(Deal::Return(LeaseId(6)))),
         line(
+            "Deal::Way",
+            &ToScheduler::Deal(Deal::Way {
+                lease: LeaseId(6),
+                way: Way {
+                    travel_us: 1500,
+                    up: 12_000_000,
+                    down: 0,
+                },
+            }),
+        ),
+        line(
             "ToScheduler::Toolchains",
             &ToScheduler::Toolchains {
                 added: vec![Digest([1; 32])],
@@ -438,6 +450,7 @@ fn messages() -> Vec<String> {
                 size: Size {
                     cost_us: 70_000,
                     memory_mib: 300,
+                    output_bytes: 200_000,
                 },
             }),
         ),

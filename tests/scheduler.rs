@@ -207,6 +207,7 @@ fn want(request: u64) -> LinkCommand {
     LinkCommand::Deal(Deal::Want(Want {
         request: RequestId(request),
         toolchain: GCC,
+        toolchain_bytes: 0,
         terms: Terms {
             niceness: 0,
             platform: "x86_64".into(),

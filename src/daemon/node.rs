@@ -418,6 +418,11 @@ impl Dispatcher {
                     }));
                 }
             }
+            Deal::Way { lease, .. } => {
+                if self.leases.get(&lease) == Some(&port) {
+                    self.tell_link(LinkCommand::Deal(deal));
+                }
+            }
             Deal::Return(lease) => {
                 if self.leases.get(&lease) == Some(&port) {
                     self.leases.remove(&lease);

@@ -261,7 +261,7 @@ impl Session {
                     self.say(Deal::Withdraw(request));
                 }
             }
-            Deal::Ended { lease, .. } => {
+            Deal::Ended { lease, .. } | Deal::Way { lease, .. } => {
                 if self.leases.contains(&lease) {
                     self.say(deal);
                 }
@@ -590,6 +590,7 @@ mod tests {
         Want {
             request: RequestId(request),
             toolchain: Digest([0; 32]),
+            toolchain_bytes: 0,
             terms: terms(),
             file: Bytes::from("a.c"),
             variant: 0,

@@ -31,7 +31,7 @@ pub const LOAD_MILLI_MAX: u32 = 100_000_000;
 pub const MEMORY_MIB_MAX: u64 = 1 << 30;
 /// The longest use of a processor, or wait, that is believed of one job, in microseconds: a week.
 pub const JOB_US_MAX: u64 = 7 * 24 * 3600 * 1_000_000;
-/// The largest output that is believed of one job, in bytes.
+/// The largest output that is believed of one job, and the largest toolchain, in bytes.
 pub const OUTPUT_BYTES_MAX: u64 = 1 << 40;
 
 /// What is wrong with a message.
@@ -80,7 +80,11 @@ pub fn message(message: &ToScheduler) -> Result<(), Nonsense> {
         }
         ToScheduler::Deal(Deal::Want(of)) => want(of),
         ToScheduler::Deal(Deal::Ended { outcome: of, .. }) => outcome(of),
-        ToScheduler::Deal(Deal::Withdraw(_) | Deal::Began { .. } | Deal::Return(_)) => Ok(()),
+        // What is measured can be far off without a lie, so a way is not judged here but kept within bounds
+        // where it is learned.
+        ToScheduler::Deal(
+            Deal::Withdraw(_) | Deal::Began { .. } | Deal::Return(_) | Deal::Way { .. },
+        ) => Ok(()),
         ToScheduler::Toolchains { added, removed } => {
             count("added toolchains", added.len(), TOOLCHAINS_MAX)?;
             count("removed toolchains", removed.len(), TOOLCHAINS_MAX)
@@ -114,6 +118,7 @@ fn want(want: &Want) -> Result<(), Nonsense> {
     text("a preferred host", &terms.preferred, NAME_BYTES_MAX)?;
     count("a file name", want.file.len(), PATH_BYTES_MAX)?;
     count("excluded nodes", want.except.len(), EXCEPT_MAX)?;
+    at_most("a toolchain's size", want.toolchain_bytes, OUTPUT_BYTES_MAX)?;
     at_most("a niceness", terms.niceness.into(), NICENESS_MAX.into())
 }
 
@@ -182,6 +187,7 @@ mod tests {
         Want {
             request: RequestId(1),
             toolchain: Digest([0; 32]),
+            toolchain_bytes: OUTPUT_BYTES_MAX,
             terms: Terms {
                 niceness: NICENESS_MAX,
                 platform: "x86_64".into(),

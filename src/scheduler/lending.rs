@@ -67,6 +67,15 @@ impl Core {
                 // Its lease is idle now, which leaves less to wish for, not more.
                 Ok(false)
             }
+            Deal::Way { lease, way } => {
+                if self.is_held(lease, submitter)?
+                    && let Some(lease) = self.leases.find(lease)
+                {
+                    let node = lease.node;
+                    self.roster.note(submitter).ways.learn(node, way);
+                }
+                Ok(false)
+            }
             Deal::Return(lease) => {
                 if !self.is_held(lease, submitter)? {
                     return Ok(false);
@@ -181,7 +190,7 @@ impl Core {
         policy::choose(Question {
             want,
             size,
-            mean_cost_us: self.speeds.mean_cost_us(),
+            mean: self.speeds.mean(),
             submitter,
             roster: &self.roster,
             algorithm: self.rules.algorithm,
@@ -210,6 +219,8 @@ impl Core {
                 false => node.lent += 1,
             }
             node.last_grant = grants_so_far;
+            node.worked = now;
+            node.overlooked = false;
         });
         let (node, holder) = (self.roster.node(id), self.roster.node(submitter));
         let mut address = node.address;
@@ -330,6 +341,7 @@ impl Core {
                 self.roster.change(node, |node| {
                     node.suspicions.clear(submitter, work.toolchain);
                     node.jobs_done += u64::from(!kept);
+                    node.worked = now;
                     node.slowness = slowness;
                     node.measured = measured;
                 });

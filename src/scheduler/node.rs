@@ -9,6 +9,7 @@ use crate::id::{Digest, Time};
 use crate::message::{Login, NodeState};
 use crate::scheduler::state::PeerId;
 use crate::scheduler::suspicion::Suspicions;
+use crate::scheduler::ways::Ways;
 
 /// A node that is logged in.
 #[derive(Debug)]
@@ -52,10 +53,17 @@ pub struct Node {
     pub slowness: f64,
     /// Whether anything is known of its speed.
     pub measured: bool,
+    /// When it last got or ended a job, or came.
+    pub worked: Time,
+    /// Whether it was without a job for so long while others worked that it should be given one: its speed
+    /// may have changed.
+    pub overlooked: bool,
     /// The number of the last grant on it, among all grants; 0 for none.
     pub last_grant: u64,
     /// Who has reason to avoid it.
     pub suspicions: Suspicions,
+    /// How far the others are from it, as it measured that.
+    pub ways: Ways,
     reported: bool,
 }
 
@@ -89,8 +97,11 @@ impl Node {
             jobs_done: 0,
             slowness: 1.0,
             measured: false,
+            worked: now,
+            overlooked: false,
             last_grant: 0,
             suspicions: Suspicions::default(),
+            ways: Ways::default(),
             reported: false,
         };
         node.report(login.state);

@@ -15,13 +15,10 @@ use crate::message::{Home, OwnNode, Size, Want};
 use crate::scheduler::node::Node;
 use crate::scheduler::roster::Roster;
 use crate::scheduler::suspicion::Standing;
+use crate::scheduler::ways::{Freight, Ways};
 
 /// The share of the fastest node's speed that is enough for a submitter's own node.
 const OWN_SPEED_ENOUGH: f64 = 0.7;
-/// The way to a node and back, in microseconds.
-const TRAVEL_US: f64 = 2_000.0;
-/// Sending a toolchain to a node that lacks it, in microseconds.
-const TOOLCHAIN_US: f64 = 1_000_000.0;
 /// A full node is so much slower per job than an empty one: caches, memory and twin threads are shared.
 const CROWDING: f64 = 0.5;
 /// The same for work that is not ours, by the load average, which lags.
@@ -32,6 +29,8 @@ const PROCESSOR_STALL: f64 = 0.5;
 const MEMORY_STALL: f64 = 8.0;
 /// A node whose speed is unknown is taken for a little faster than the mean, so that it gets known.
 const CURIOSITY: f64 = 0.8;
+/// A node that was overlooked for long stands before all others, for one job, unless that is a large one.
+const OVERLOOKED: f64 = 0.01;
 /// A node with less memory available than this per job, in MiB, swaps soon.
 const MEMORY_MIB_PER_JOB: u64 = 256;
 /// What swapping costs, as a factor.
@@ -39,6 +38,8 @@ const SWAPPING: f64 = 4.0;
 /// Nodes of each order whose expected end is computed. The orders leave out what differs from request to
 /// request, which is little.
 const LOOKED_AT: usize = 8;
+/// Nodes that are near the submitter which are looked for among those, at most; many may be full.
+const NEAR_LOOKED_FOR: usize = 2 * LOOKED_AT;
 
 /// How a node is chosen among those with a free slot.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -99,8 +100,8 @@ pub struct Question<'a> {
     pub want: &'a Want,
     /// What the job takes, as far as is known.
     pub size: Size,
-    /// What a job takes on the reference node on average, in microseconds.
-    pub mean_cost_us: f64,
+    /// What a job takes on average.
+    pub mean: Size,
     /// Who makes it.
     pub submitter: NodeId,
     /// All nodes, the submitter among them.
@@ -145,6 +146,14 @@ pub fn choose(question: Question<'_>) -> Choice {
 /// How many times longer than on an idle reference node a job takes on this node as it is now. By this, nodes
 /// are compared when a slot is lent.
 pub fn pace(node: &Node) -> f64 {
+    match node.overlooked {
+        true => OVERLOOKED * known_pace(node),
+        false => known_pace(node),
+    }
+}
+
+/// The same by what is known, in doubt or not.
+fn known_pace(node: &Node) -> f64 {
     let mut pace = lasting_pace(node);
     if !node.measured {
         pace *= CURIOSITY;
@@ -173,16 +182,26 @@ pub fn lasting_pace(node: &Node) -> f64 {
 
 impl<'a> Question<'a> {
     /// From now until the result is back, in microseconds.
-    fn expected_us(&self, node: &Node) -> f64 {
-        let cost_us = match self.size.cost_us {
-            0 => self.mean_cost_us,
-            known => known as f64,
+    fn expected_us(&self, ways: Option<&Ways>, (id, node): (NodeId, &Node)) -> f64 {
+        let (cost_us, output_bytes) = match self.size {
+            Size { cost_us: 0, .. } => (self.mean.cost_us, self.mean.output_bytes),
+            known => (known.cost_us, known.output_bytes),
         };
-        let missing = match node.toolchains.contains(&self.want.toolchain) {
-            true => 0.0,
-            false => TOOLCHAIN_US,
+        let is_there = node.toolchains.contains(&self.want.toolchain);
+        let freight = Freight {
+            toolchain_bytes: (!is_there).then_some(self.want.toolchain_bytes),
+            output_bytes: output_bytes as f64,
         };
-        TRAVEL_US + missing + cost_us * pace(node)
+        let way_us = match ways {
+            Some(ways) => ways.cost_us(id, freight),
+            None => Ways::default().cost_us(id, freight),
+        };
+        let pace = match cost_us <= self.mean.cost_us {
+            true => pace(node),
+            // It may still be as slow as it was, and a large job would hold up its build.
+            false => known_pace(node),
+        };
+        way_us + cost_us as f64 * pace
     }
 
     /// The node that is to lend a slot, the submitter's own left out.
@@ -210,9 +229,19 @@ impl<'a> Question<'a> {
             .equipped(self.want.toolchain)
             .filter(|&at| self.is_called(at) && self.is_welcome(at))
             .take(LOOKED_AT);
+        // What differs most from request to request is how far the submitter is from a node.
+        let ways = self.roster.find(self.submitter).map(|own| &own.ways);
+        let near = ways
+            .into_iter()
+            .flat_map(|ways| ways.nearest().take(NEAR_LOOKED_FOR))
+            .filter_map(|id| Some((id, self.roster.find(id)?)))
+            .filter(|(_, node)| node.takes_jobs() && node.free() > 0)
+            .filter(|&at| self.is_called(at) && self.is_welcome(at))
+            .take(LOOKED_AT);
         let fitting = open
             .chain(equipped)
-            .map(|(id, node)| (self.expected_us(node), node.last_grant, id))
+            .chain(near)
+            .map(|(id, node)| (self.expected_us(ways, (id, node)), node.last_grant, id))
             .min_by(|a, b| a.0.total_cmp(&b.0).then((a.1, a.2).cmp(&(b.1, b.2))))
             .map(|(_, _, id)| id);
         fitting.or_else(|| self.largest())
@@ -410,7 +439,7 @@ mod tests {
 
     use super::*;
     use crate::id::{Bytes, Digest, RequestId};
-    use crate::message::{Failure, Login, Terms};
+    use crate::message::{Failure, Login, Terms, Way};
     use crate::scheduler::state::PeerId;
 
     const GCC: Digest = Digest([1; 32]);
@@ -421,6 +450,7 @@ mod tests {
         roster: Roster,
         want: Want,
         size: Size,
+        mean: Size,
     }
 
     impl World {
@@ -450,9 +480,14 @@ mod tests {
             Self {
                 roster,
                 size: Size::default(),
+                mean: Size {
+                    cost_us: 1_000_000,
+                    ..Size::default()
+                },
                 want: Want {
                     request: RequestId(1),
                     toolchain: GCC,
+                    toolchain_bytes: 0,
                     terms: Terms {
                         niceness: 0,
                         platform: "x86_64".into(),
@@ -476,6 +511,15 @@ mod tests {
             }
         }
 
+        fn way(&mut self, number: u32, travel_us: u64, up: u64, down: u64) {
+            let way = Way {
+                travel_us,
+                up,
+                down,
+            };
+            self.roster.note(ME).ways.learn(NodeId(number), way);
+        }
+
         fn choose(&self) -> Choice {
             self.choose_by(Algorithm::Finish, 0)
         }
@@ -484,7 +528,7 @@ mod tests {
             choose(Question {
                 want: &self.want,
                 size: self.size,
-                mean_cost_us: 1_000_000.0,
+                mean: self.mean,
                 submitter: ME,
                 roster: &self.roster,
                 algorithm,
@@ -535,6 +579,78 @@ mod tests {
         world.slowness(&[(1, 1.0), (2, 4.0)]);
         world.node(1, |node| node.toolchains.clear());
         for (cost_us, choice) in [(100_000, place(2)), (10_000_000, place(1))] {
+            world.size.cost_us = cost_us;
+            assert_eq!(world.choose(), choice);
+        }
+    }
+
+    #[test]
+    fn a_near_node_is_better_for_small_jobs_and_a_fast_one_far_away_for_large_ones() {
+        let mut world = World::new(2);
+        world.slowness(&[(1, 1.0), (2, 1.5)]);
+        world.way(1, 100_000, 0, 0);
+        world.way(2, 500, 0, 0);
+        for (cost_us, choice) in [(20_000, place(2)), (2_000_000, place(1))] {
+            world.size.cost_us = cost_us;
+            assert_eq!(world.choose(), choice, "{cost_us}");
+        }
+    }
+
+    #[test]
+    fn large_outputs_do_not_go_over_slow_lines() {
+        let mut world = World::new(2);
+        world.slowness(&[(1, 1.0), (2, 1.5)]);
+        world.way(1, 2000, 0, 1_000_000);
+        world.size.cost_us = 1_000_000;
+        for (output_bytes, choice) in [(20_000, place(1)), (5_000_000, place(2))] {
+            world.size.output_bytes = output_bytes;
+            assert_eq!(world.choose(), choice, "{output_bytes}");
+        }
+        // Of a new file the mean is expected.
+        world.size = Size::default();
+        assert_eq!(world.choose(), place(1));
+        world.mean.output_bytes = 5_000_000;
+        assert_eq!(world.choose(), place(2));
+    }
+
+    #[test]
+    fn a_toolchain_is_sent_over_a_fast_line_and_not_over_a_slow_one() {
+        for (up, choice) in [
+            (0, place(2)),
+            (1_000_000, place(2)),
+            (1_000_000_000, place(1)),
+        ] {
+            let mut world = World::new(2);
+            world.slowness(&[(1, 1.0), (2, 1.5)]);
+            world.node(1, |node| node.toolchains.clear());
+            world.want.toolchain_bytes = 100_000_000;
+            world.size.cost_us = 1_000_000;
+            world.way(1, 1000, up, 0);
+            assert_eq!(world.choose(), choice, "{up}");
+        }
+    }
+
+    #[test]
+    fn a_near_node_is_found_behind_any_number_of_faster_ones_far_away() {
+        let mut world = World::new(60);
+        for number in 1..=60 {
+            world.slowness(&[(number, 1.0)]);
+            world.way(number, 100_000, 0, 0);
+        }
+        world.slowness(&[(60, 1.2)]);
+        world.way(60, 500, 0, 0);
+        world.size.cost_us = 50_000;
+        assert_eq!(world.choose(), place(60));
+        world.node(60, |node| node.lent = 4);
+        assert_ne!(world.choose(), place(60));
+    }
+
+    #[test]
+    fn an_overlooked_node_gets_a_small_job_and_no_large_one() {
+        let mut world = World::new(2);
+        world.slowness(&[(1, 4.0), (2, 1.0)]);
+        world.node(1, |node| node.overlooked = true);
+        for (cost_us, choice) in [(500_000, place(1)), (5_000_000, place(2))] {
             world.size.cost_us = cost_us;
             assert_eq!(world.choose(), choice);
         }

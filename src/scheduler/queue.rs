@@ -482,6 +482,7 @@ mod tests {
         Want {
             request: RequestId(request),
             toolchain: Digest([toolchain; 32]),
+            toolchain_bytes: 0,
             terms: Terms {
                 niceness,
                 platform: "x86_64".into(),

@@ -1,13 +1,12 @@
 //! The scheduler's sockets and clock around its core.
 //!
 //! One task owns the [`Core`] and never waits for a peer. Each connection has a task that reads and a task
-//! that writes from a bounded outbox; whoever lets his outbox fill up is dropped. Connections become peers
-//! only after handshake and first message, which happen in tasks of their own and within a time: a thousand
-//! idle or babbling strangers cost memory for five seconds and nothing else.
+//! that writes from a bounded outbox ([`super::line`]); whoever lets his outbox fill up is dropped. Connections
+//! become peers only after handshake and first message ([`super::door`]).
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::pin::pin;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -17,19 +16,19 @@ use smol::channel;
 use smol::future::FutureExt;
 
 use crate::clock;
-use crate::connection::{Connection, ConnectionError, Receiver, Sender};
 use crate::discover::{Seal, Sockets};
 use crate::executor;
 use crate::id::{Term, Time};
 use crate::key::Credentials;
 use crate::message::{FromScheduler, NodeStatus, Status, ToScheduler};
 use crate::reactor::{Async, Timer};
-use crate::scheduler::audience::{self, Guest, Told};
+use crate::scheduler::audience::{self, Told};
 use crate::scheduler::control::{self, Command, Picture};
+use crate::scheduler::door::{Arrival, Input, admit};
 use crate::scheduler::election::Role;
 use crate::scheduler::herald::{self, HeraldConfig, News, Wish};
 use crate::scheduler::http::{self, Desk, HttpConfig};
-use crate::scheduler::icecream_port;
+use crate::scheduler::line::{read, write};
 use crate::scheduler::memory;
 use crate::scheduler::policy::Algorithm;
 use crate::scheduler::speed::Speeds;
@@ -37,11 +36,6 @@ use crate::scheduler::state::{Action, Core, Event, PeerId, Rules};
 use crate::scheduler::tally::Tally;
 use crate::scheduler::text_port::{self, Request};
 
-/// Connections whose handshake is under way, at most; one more pushes the oldest out, since an honest
-/// handshake takes milliseconds.
-const GREETINGS_MAX: usize = 1024;
-/// How long handshake and first message may take together.
-const GREETING_TIMEOUT: Duration = Duration::from_secs(5);
 /// Peers, at most: nodes and lookers.
 const PEERS_MAX: usize = 4096;
 /// Messages that wait to be sent to one peer, at most. Above the requests that one node may have waiting
@@ -65,8 +59,6 @@ const SETTLING: Duration = Duration::from_millis(1500);
 const ROUNDS_AHEAD_MAX: u64 = 10_000;
 /// Words between the dispatcher and the herald, at most.
 const WISHES_MAX: usize = 64;
-/// Bytes that are sent at once, about.
-const BATCH_BYTES: usize = 64 << 10;
 /// How long a peer that is closed may take to read why.
 const FAREWELL: Duration = Duration::from_secs(1);
 /// A peer that is no node may be silent for so long.
@@ -241,118 +233,6 @@ impl Server {
         });
         dispatcher.run(received, told, asked, wants, stop).await;
         drop((door, herald, text_port, requests, audience, page, wanted));
-    }
-}
-
-/// What the tasks of the connections tell the dispatcher.
-enum Input {
-    Arrived(Box<Arrival>),
-    Heard(PeerId, ToScheduler),
-    Ended(PeerId, String),
-}
-
-/// A connection that is no stranger's.
-struct Arrival {
-    from: SocketAddr,
-    here: IpAddr,
-    first: ToScheduler,
-    sender: Sender,
-    receiver: Receiver,
-}
-
-async fn admit(
-    listener: Async<TcpListener>,
-    credentials: Credentials,
-    inputs: channel::Sender<Input>,
-    guests: Option<channel::Sender<Guest>>,
-) {
-    let mut greetings: BTreeMap<u64, Task<()>> = BTreeMap::new();
-    let mut next = 0;
-    loop {
-        match listener.accept().await {
-            Ok((stream, from)) => {
-                if greetings.len() >= GREETINGS_MAX {
-                    greetings.retain(|_, greeting| !greeting.is_finished());
-                }
-                if greetings.len() >= GREETINGS_MAX {
-                    greetings.pop_first();
-                }
-                let (inputs, guests) = (inputs.clone(), guests.clone());
-                let greeting = greet(stream, from, credentials.clone(), inputs, guests);
-                greetings.insert(next, executor::spawn(greeting));
-                next += 1;
-            }
-            Err(error) => {
-                // Most likely there are no descriptors left; strangers have some.
-                log::warn!("accept a connection: {error}");
-                greetings.pop_first();
-                Timer::after(Duration::from_millis(20)).await;
-            }
-        }
-    }
-}
-
-async fn greet(
-    stream: Async<TcpStream>,
-    from: SocketAddr,
-    credentials: Credentials,
-    inputs: channel::Sender<Input>,
-    guests: Option<channel::Sender<Guest>>,
-) {
-    if let Some(guests) = guests {
-        let late = async {
-            Timer::after(GREETING_TIMEOUT).await;
-            Err(io::ErrorKind::TimedOut.into())
-        };
-        match icecream_port::is_icecream(&stream).or(late).await {
-            Ok(false) => {}
-            Ok(true) => {
-                // It lasts, so it is no greeting any more.
-                executor::spawn(async move {
-                    if let Err(error) = icecream_port::serve(stream, from, &guests).await {
-                        log::info!("{from}, which speaks icecream's protocol, is let go: {error}");
-                    }
-                })
-                .detach();
-                return;
-            }
-            Err(error) => {
-                log::debug!("{from} is no peer: {error}");
-                return;
-            }
-        }
-    }
-    let arrival = async {
-        let here = stream.get_ref().local_addr()?.ip().to_canonical();
-        let connection = Connection::accept(stream, &credentials, GREETING_TIMEOUT).await?;
-        let (sender, mut receiver) = connection.split();
-        let Some(first) = receiver.receive().await? else {
-            return Ok(None);
-        };
-        Ok(Some(Arrival {
-            from,
-            here,
-            first,
-            sender,
-            receiver,
-        }))
-    };
-    let late = async {
-        Timer::after(GREETING_TIMEOUT).await;
-        Err(ConnectionError::Timeout(GREETING_TIMEOUT))
-    };
-    match arrival.or(late).await {
-        Ok(Some(arrival)) => {
-            // The dispatcher is gone only when everything ends.
-            inputs.send(Input::Arrived(Box::new(arrival))).await.ok();
-        }
-        Ok(None) => log::debug!("{from} said nothing"),
-        Err(
-            error @ (ConnectionError::OtherKey { .. }
-            | ConnectionError::OpenMismatch(_)
-            | ConnectionError::Protocol(_)),
-        ) => log::warn!("{from} is refused: {error}"),
-        Err(error) => log::debug!("{from} is no peer: {error}"),
     }
 }
 
@@ -926,57 +806,4 @@ fn send_elsewhere(mut arrival: Arrival, at: SocketAddr) {
         Timer::after(FAREWELL).await;
     };
     executor::spawn(farewell.or(late)).detach();
-}
-
-async fn read(
-    id: PeerId,
-    mut receiver: Receiver,
-    patience: Option<Duration>,
-    inputs: channel::Sender<Input>,
-) {
-    let why = loop {
-        let silence = async {
-            match patience {
-                Some(patience) => Timer::after(patience).await,
-                None => smol::future::pending().await,
-            };
-            Ok(None)
-        };
-        match receiver.receive().or(silence).await {
-            Ok(Some(message)) => {
-                if inputs.send(Input::Heard(id, message)).await.is_err() {
-                    return;
-                }
-            }
-            Ok(None) => break "the connection ended".to_owned(),
-            Err(error) => break error.to_string(),
-        }
-    };
-    inputs.send(Input::Ended(id, why)).await.ok();
-}
-
-async fn write(
-    id: PeerId,
-    mut sender: Sender,
-    outgoing: channel::Receiver<FromScheduler>,
-    inputs: channel::Sender<Input>,
-) {
-    while let Ok(message) = outgoing.recv().await {
-        let mut prepared = sender.queue(&message);
-        while prepared.is_ok()
-            && sender.queued_bytes() < BATCH_BYTES
-            && let Ok(message) = outgoing.try_recv()
-        {
-            prepared = sender.queue(&message);
-        }
-        let sent = match prepared {
-            Ok(()) => sender.flush().await,
-            Err(error) => Err(error),
-        };
-        if let Err(error) = sent {
-            inputs.send(Input::Ended(id, error.to_string())).await.ok();
-            return;
-        }
-        sender.rest();
-    }
 }

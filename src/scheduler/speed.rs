@@ -30,6 +30,10 @@ const WEIGHT_MAX: f64 = 16.0;
 /// How far a new measurement moves a file's cost, and the cluster's averages.
 const GAIN_WORK: f64 = 0.3;
 const GAIN_MEAN: f64 = 0.05;
+/// A node that was overlooked while so many jobs were done elsewhere may have changed since.
+const OVERLOOKED_JOBS: u64 = 64;
+/// What its past weighs from then on.
+const WEIGHT_DOUBTED: f64 = 0.1;
 /// A job that ran out of memory is taken to need so many times what there was.
 const HUNGRY: f64 = 1.25;
 /// What a job costs as long as nothing is known, in microseconds.
@@ -75,6 +79,8 @@ pub struct Known {
     cost_us: f64,
     /// The most that it was seen to use, in MiB; fades when it uses less.
     memory_mib: f64,
+    /// What it writes.
+    output_bytes: f64,
 }
 
 /// What a job took on its node.
@@ -128,7 +134,7 @@ impl Speeds {
             is_sane(&speed.slowness_log) && (0.0..=WEIGHT_MAX).contains(&speed.weight)
         });
         let works = recollection.works.into_iter().filter(|(_, known)| {
-            [known.cost_us, known.memory_mib]
+            [known.cost_us, known.memory_mib, known.output_bytes]
                 .iter()
                 .all(|number| (0.0..1e15).contains(number))
         });
@@ -202,16 +208,18 @@ impl Speeds {
             speed.slowness_log += gain * (sample - speed.slowness_log);
         }
         let cost_log = cpu_log - speed.slowness_log;
-        let memory_mib = memory_mib as f64;
+        let (memory_mib, written) = (memory_mib as f64, output_bytes as f64);
         let now_known = match known {
             Some(old) if old.cost_us > 0.0 => Known {
                 cost_us: (old.cost_us.ln() + GAIN_WORK * (cost_log - old.cost_us.ln())).exp(),
                 memory_mib: memory_mib
                     .max(old.memory_mib - GAIN_WORK * (old.memory_mib - memory_mib)),
+                output_bytes: old.output_bytes + GAIN_WORK * (written - old.output_bytes),
             },
             _ => Known {
                 cost_us: cost_log.exp(),
                 memory_mib,
+                output_bytes: written,
             },
         };
         self.remember(work, now_known);
@@ -233,8 +241,23 @@ impl Speeds {
             Known {
                 cost_us: known.map_or(0.0, |known| known.cost_us),
                 memory_mib: known.map_or(hungry, |known| known.memory_mib.max(hungry)),
+                output_bytes: known.map_or(0.0, |known| known.output_bytes),
             },
         );
+    }
+
+    /// A node has had no job for long. Whether others had many meanwhile: then what is known of its speed is
+    /// in doubt, and its next jobs count for more than its past. Where nobody worked, nothing was missed.
+    pub fn doubt(&mut self, node: &str) -> bool {
+        let jobs = self.jobs;
+        let Some(speed) = self.nodes.get_mut(node) else {
+            return false;
+        };
+        if jobs - speed.last_job.min(jobs) < OVERLOOKED_JOBS {
+            return false;
+        }
+        speed.weight = speed.weight.min(WEIGHT_DOUBTED);
+        true
     }
 
     /// How many times slower than the reference node `node` is; 1 as long as it is unknown.
@@ -255,12 +278,23 @@ impl Speeds {
         known.map_or(Size::default(), |known| Size {
             cost_us: known.cost_us.round() as u64,
             memory_mib: known.memory_mib.round() as u64,
+            output_bytes: known.output_bytes.round() as u64,
         })
     }
 
     /// What a job costs of which nothing is known, on the reference node, in microseconds: the mean of all.
     pub fn mean_cost_us(&self) -> f64 {
         self.cost_log.map_or(COST_UNKNOWN_US, f64::exp)
+    }
+
+    /// The same, and its output. Its memory is not guessed.
+    pub fn mean(&self) -> Size {
+        let output_log = self.cost_log.zip(self.cost_per_byte_log);
+        Size {
+            cost_us: self.mean_cost_us() as u64,
+            memory_mib: 0,
+            output_bytes: output_log.map_or(0, |(cost, per_byte)| (cost - per_byte).exp() as u64),
+        }
     }
 
     /// What is known of a work, which is young again.
@@ -396,6 +430,31 @@ mod tests {
         assert!(speeds.young.len() + speeds.old.len() <= WORKS_MAX);
         assert!(speeds.recall(&work("often.c")).is_some());
         assert!(speeds.recall(&work("0")).is_none());
+    }
+
+    #[test]
+    fn a_node_that_has_changed_while_others_worked_is_learned_anew_within_a_few_jobs() {
+        let mut speeds = Speeds::default();
+        for _ in 0..40 {
+            speeds.learn("a", &work("x.c"), consumed(400_000, 1000));
+            speeds.learn("b", &work("x.c"), consumed(100_000, 1000));
+        }
+        assert!(!speeds.doubt("a") && !speeds.doubt("stranger"));
+        for _ in 0..OVERLOOKED_JOBS {
+            speeds.learn("b", &work("x.c"), consumed(100_000, 1000));
+        }
+        let before = speeds.slowness("a") / speeds.slowness("b");
+        let mut trusted = speeds.clone();
+        assert!(speeds.doubt("a"));
+        assert_eq!(speeds.slowness("a") / speeds.slowness("b"), before);
+        for speeds in [&mut speeds, &mut trusted] {
+            for _ in 0..3 {
+                speeds.learn("a", &work("x.c"), consumed(100_000, 1000));
+            }
+        }
+        let now = |speeds: &Speeds| speeds.slowness("a") / speeds.slowness("b");
+        assert!(now(&speeds) < 2.0, "{}", now(&speeds));
+        assert!(now(&trusted) > 2.5, "{}", now(&trusted));
     }
 
     #[test]

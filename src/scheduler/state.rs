@@ -34,6 +34,12 @@ pub const SILENCE: Duration = Duration::from_millis(4 * REPORT_EVERY_MS);
 pub const NODES_MAX: usize = 16_384;
 /// A tick that comes so much too late says that the scheduler itself was stopped, not the nodes.
 const LATENESS: Duration = Duration::from_millis(500);
+/// A node that had no job for so long, while others had many, is given one.
+const OVERLOOKED_AFTER: Duration = Duration::from_secs(600);
+/// Such nodes are looked for so often.
+const LOOK_FOR_OVERLOOKED_EVERY: Duration = Duration::from_secs(60);
+/// Of them, so many at a time: they stand before the others.
+const OVERLOOKED_MAX: usize = 4;
 /// Silence is looked for no more often than this, however many nodes there are.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
@@ -114,6 +120,8 @@ pub struct Core {
     pub(super) random: u64,
     /// No node can be too silent before then.
     silence_at: Option<Time>,
+    /// When nodes are next looked for that were overlooked.
+    overlooked_at: Option<Time>,
     /// A request waits for a node that only pauses until then.
     pub(super) retry_at: Option<Time>,
     /// When leases are next looked through for those that lie idle or are held by one who has too many.
@@ -143,6 +151,7 @@ impl Core {
             grants_so_far: 0,
             random: rules.seed,
             silence_at: None,
+            overlooked_at: None,
             retry_at: None,
             balance_at: None,
             look_from: LeaseId(0),
@@ -186,7 +195,13 @@ impl Core {
     /// When the next [`Event::Tick`] is due, if nothing else happens; it may change with every event.
     pub fn next_wake(&self) -> Option<Time> {
         let news_at = self.chronicle.next_wake();
-        let all = [self.silence_at, self.retry_at, self.balance_at, news_at];
+        let all = [
+            self.silence_at,
+            self.overlooked_at,
+            self.retry_at,
+            self.balance_at,
+            news_at,
+        ];
         all.into_iter().flatten().min()
     }
 
@@ -230,6 +245,8 @@ impl Core {
         self.chronicle.came(id);
         self.peers.insert(peer, id);
         self.silence_at.get_or_insert(now.after(SILENCE));
+        self.overlooked_at
+            .get_or_insert(now.after(LOOK_FOR_OVERLOOKED_EVERY));
         let term = self.term;
         self.send(
             peer,
@@ -260,6 +277,10 @@ impl Core {
             .collect();
         for node in suspected {
             self.roster.note(node).suspicions.forget(id);
+        }
+        let others: Vec<NodeId> = self.roster.iter().map(|(other, _)| other).collect();
+        for other in others {
+            self.roster.note(other).ways.forget(id);
         }
         self.chronicle.left(id);
         true
@@ -359,7 +380,31 @@ impl Core {
         if self.silence_at.is_some_and(|at| at <= now) {
             places |= self.look_for_silence(now);
         }
+        if self.overlooked_at.is_some_and(|at| at <= now) {
+            self.look_for_overlooked(now);
+        }
         places
+    }
+
+    /// Finds the nodes that had no job for so long that their speed may have changed.
+    fn look_for_overlooked(&mut self, now: Time) {
+        let nodes = self.roster.iter();
+        let before = nodes.filter(|(_, node)| node.overlooked).count();
+        let idle = self.roster.iter().filter(|(_, node)| {
+            !node.overlooked
+                && node.measured
+                && node.takes_jobs()
+                && node.used() == 0
+                && now.since(node.worked) >= OVERLOOKED_AFTER
+        });
+        let idle: Vec<(NodeId, String)> = idle.map(|(id, node)| (id, node.name.clone())).collect();
+        let room = OVERLOOKED_MAX.saturating_sub(before);
+        let overlooked = idle.into_iter().filter(|(_, name)| self.speeds.doubt(name));
+        for (id, _) in overlooked.take(room).collect::<Vec<_>>() {
+            self.roster.change(id, |node| node.overlooked = true);
+        }
+        let any = !self.roster.is_empty();
+        self.overlooked_at = any.then(|| now.after(LOOK_FOR_OVERLOOKED_EVERY));
     }
 
     fn look_for_silence(&mut self, now: Time) -> bool {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::id::{Bytes, Digest, LeaseId, NodeId, RequestId, Time};
 use crate::message::{
     Deal, Failure, FromScheduler, Grant, Home, Login, NodeState, Offer, Outcome, OwnNode, Status,
-    Terms, ToScheduler, Usage, Want,
+    Terms, ToScheduler, Usage, Want, Way,
 };
 use crate::scheduler::policy::Algorithm;
 use crate::scheduler::speed::Speeds;
@@ -114,6 +114,7 @@ impl Story {
         let mut want = Want {
             request: RequestId(self.requests),
             toolchain: GCC,
+            toolchain_bytes: 0,
             terms: Terms {
                 niceness: 0,
                 platform: "x86_64".into(),
@@ -531,6 +532,82 @@ fn a_faster_node_is_preferred_once_both_are_known() {
         .map(|n| n.speed_percent)
         .collect();
     assert!(percent[0] > 150 && percent[2] < 50, "{percent:?}");
+}
+
+#[test]
+fn a_slow_node_that_nobody_has_used_for_long_is_tried_once_again() {
+    let mut story = Story::new();
+    let me = story.join("me", 0);
+    let slow = story.join("slow", 1);
+    let fast = story.join("fast", 1);
+    let cost = |grant: &Grant, upgraded: bool| match grant.name == "slow" && !upgraded {
+        true => 400_000,
+        false => 100_000,
+    };
+    for _ in 0..20 {
+        story.want(me);
+        story.want(me);
+        for grant in story.grants(me) {
+            story.use_up(me, &grant, done(cost(&grant, false)));
+        }
+    }
+    let one_after_another = |story: &mut Story, jobs: usize| -> usize {
+        let mut on_slow = 0;
+        for _ in 0..jobs {
+            story.want(me);
+            let grant = story.grants(me).remove(0);
+            on_slow += usize::from(grant.name == "slow");
+            story.use_up(me, &grant, done(cost(&grant, true)));
+        }
+        on_slow
+    };
+    assert_eq!(one_after_another(&mut story, 100), 0);
+    story.pass(Duration::from_secs(9 * 60), &[me, slow, fast]);
+    assert_eq!(one_after_another(&mut story, 10), 0);
+    story.pass(Duration::from_secs(2 * 60), &[me, slow, fast]);
+    assert_eq!(one_after_another(&mut story, 10), 1);
+    // Nobody has worked since: there is nothing to find out.
+    story.pass(Duration::from_secs(12 * 60), &[me, slow, fast]);
+    assert_eq!(one_after_another(&mut story, 10), 0);
+}
+
+#[test]
+fn a_submitter_tells_how_far_a_node_is_and_gets_the_near_one() {
+    let mut story = Story::new();
+    let me = story.join("me", 0);
+    let other = story.join("other", 0);
+    story.join("far", 2);
+    story.join("near", 2);
+    for (travel_us, name) in [(400_000, "far"), (500, "near")] {
+        story.want_with(me, |want| want.terms.preferred = name.into());
+        let grant = story.grants(me).remove(0);
+        let lease = grant.lease;
+        let way = Way {
+            travel_us,
+            ..Way::default()
+        };
+        story.deal(me, Deal::Way { lease, way });
+        story.use_up(me, &grant, done(100_000));
+        // A word on a lease that is no more, which may have crossed its end, changes nothing.
+        let way = Way {
+            travel_us: 500_500 - travel_us,
+            ..Way::default()
+        };
+        story.deal(me, Deal::Way { lease, way });
+    }
+    // Without the ways, the one that has waited longest would be first.
+    for (peer, name) in [(me, "near"), (other, "far")] {
+        story.want(peer);
+        let grant = story.grants(peer).remove(0);
+        assert_eq!(grant.name, name);
+        story.give_back(peer, grant.lease);
+    }
+    // Nobody speaks for another.
+    story.want(me);
+    let lease = story.grants(me).remove(0).lease;
+    let way = Way::default();
+    story.deal(other, Deal::Way { lease, way });
+    assert!(story.closed.contains_key(&other));
 }
 
 #[test]

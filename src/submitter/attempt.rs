@@ -24,6 +24,7 @@ use super::output::{self, Pending};
 use super::parcels::{Content, Packed, Parcel, Parcels};
 use super::placement::Progress;
 use super::pool::Warm;
+use super::ways::{Measured, Meter};
 
 /// What a compiler may print before the job is compiled locally instead: it waits in memory.
 const OUTPUT_BYTES_MAX: usize = 32 << 20;
@@ -176,6 +177,8 @@ pub async fn run(
     };
     send(warm, &ToWorker::Job(Box::new(spec))).await?;
     let mut delivery = Delivery::default();
+    let mut sent = Meter::behind_buffers();
+    let mut delivered_since = None;
     loop {
         let message = receive(warm).await?;
         *spoke = true;
@@ -194,9 +197,20 @@ pub async fn run(
                 )));
             }
             FromWorker::NeedBlobs(digests) => {
-                send_blobs(warm, prepared, digests).await?;
+                send_blobs(warm, prepared, digests, &mut sent).await?;
+                if let Some((bytes, time)) = sent.read() {
+                    sent = Meter::behind_buffers();
+                    prepared.progress.measured(Measured::Sent(bytes, time));
+                }
             }
             FromWorker::Done { status, usage } => {
+                if let Some(since) = delivered_since {
+                    let mut received = Meter::default();
+                    received.add(delivery.file_bytes, Instant::elapsed(&since));
+                    if let Some((bytes, time)) = received.read() {
+                        prepared.progress.measured(Measured::Received(bytes, time));
+                    }
+                }
                 let delivered = delivery.finish(status, usage)?;
                 return Ok(Delivered {
                     began,
@@ -207,7 +221,12 @@ pub async fn run(
             FromWorker::Failed { failure, detail } => {
                 return Err(Undelivered::Refused { failure, detail });
             }
-            written => delivery.take(written, &prepared.spec).await?,
+            written => {
+                if matches!(written, FromWorker::File { .. }) {
+                    delivered_since.get_or_insert_with(Instant::now);
+                }
+                delivery.take(written, &prepared.spec).await?;
+            }
         }
     }
 }
@@ -372,7 +391,9 @@ async fn send_blobs(
     warm: &mut Warm,
     prepared: &Prepared<'_>,
     digests: Vec<Digest>,
+    sent: &mut Meter,
 ) -> Result<(), Undelivered> {
+    let mut since = Instant::now();
     for batch in digests.chunks(BATCH_MAX) {
         let mut wanted = Vec::with_capacity(batch.len());
         for digest in batch {
@@ -384,14 +405,23 @@ async fn send_blobs(
             wanted.push((*digest, content));
         }
         for (digest, parcel) in prepared.parcels.pack(wanted).await {
-            match parcel {
-                Parcel::Packed(packed) => send_packed(warm, digest, &packed).await?,
-                Parcel::Large(file, size) => send_file(warm, digest, file, size).await?,
+            let size = match parcel {
+                Parcel::Packed(packed) => {
+                    send_packed(warm, digest, &packed).await?;
+                    packed.size
+                }
+                Parcel::Large(file, size) => {
+                    send_file(warm, digest, file, size).await?;
+                    size
+                }
                 Parcel::Gone => {
                     send(warm, &ToWorker::Gone(digest)).await?;
                     return Err(Undelivered::Changed(digest));
                 }
-            }
+            };
+            let now = Instant::now();
+            sent.add(size, now - since);
+            since = now;
         }
     }
     flush(warm).await

@@ -15,6 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::allot::{Allotment, PLAYED_MAX, Room, allot};
+use super::ways::{Measured, Ways};
 use crate::id::{LeaseId, NodeId, RequestId, Time};
 use crate::message::{Deal, Failure, Grant, Home, Offer, Outcome, OwnNode, Size, Terms, Want};
 
@@ -32,10 +33,6 @@ const LANDING_MAX: usize = 2;
 /// What a job takes as long as nothing is known, in microseconds, and how much one job changes that.
 const COST_UNKNOWN_US: f64 = 500_000.0;
 const GAIN: f64 = 0.1;
-/// The way there and back as long as it was not measured, in microseconds.
-const TRAVEL_UNKNOWN_US: f64 = 1_000.0;
-/// Nodes whose distance is remembered, at most.
-const TRAVELS_MAX: usize = 4096;
 /// A second start must promise to end so much earlier: by this factor, and this long.
 const SECOND_FACTOR: f64 = 1.25;
 const SECOND_MARGIN_US: f64 = 200_000.0;
@@ -82,8 +79,8 @@ pub enum Event {
     },
     /// Nobody wants the job any more. What runs of it is ended by who says so.
     Gone(RequestId),
-    /// The way to a node and back takes so long.
-    Travel(NodeId, Duration),
+    /// Something of the way to a node and back was measured.
+    Way(NodeId, Measured),
     /// The time of [`Holdings::next_wake`] has come.
     Tick,
 }
@@ -111,7 +108,7 @@ pub struct Holdings {
     /// takes longer.
     waiting: BTreeMap<Terms, BTreeSet<(i64, RequestId)>>,
     leases: BTreeMap<LeaseId, Held>,
-    travels: BTreeMap<NodeId, f64>,
+    ways: Ways,
     mean_cost_us: f64,
     /// From how many jobs that is known.
     costs_known: u64,
@@ -169,7 +166,7 @@ impl Default for Holdings {
             jobs: BTreeMap::new(),
             waiting: BTreeMap::new(),
             leases: BTreeMap::new(),
-            travels: BTreeMap::new(),
+            ways: Ways::default(),
             mean_cost_us: COST_UNKNOWN_US,
             costs_known: 0,
             asked_at: Time(0),
@@ -201,7 +198,7 @@ impl Holdings {
                 outcome,
             } => self.ended(request, lease, outcome, now),
             Event::Gone(request) => self.gone(request),
-            Event::Travel(node, time) => self.travelled(node, time),
+            Event::Way(node, measured) => self.measured(node, measured, now),
             Event::Tick => {}
         }
         self.settle(now);
@@ -327,7 +324,7 @@ impl Holdings {
 
     fn void(&mut self) {
         // The next scheduler numbers the nodes anew.
-        self.travels.clear();
+        self.ways.clear();
         for job in self.jobs.values_mut() {
             job.want.except.clear();
         }
@@ -488,14 +485,16 @@ impl Holdings {
         self.mean_cost_us += gain * (cost_us - self.mean_cost_us);
     }
 
-    fn travelled(&mut self, node: NodeId, time: Duration) {
-        if self.travels.len() >= TRAVELS_MAX && !self.travels.contains_key(&node) {
-            self.travels.pop_first();
+    fn measured(&mut self, node: NodeId, measured: Measured, now: Time) {
+        self.ways.learn(node, measured);
+        // The scheduler knows the worker by a lease, so that a number of an earlier scheduler means nothing.
+        let there = |held: &Held| held.grant.node == node && !held.void;
+        let lease = self.leases.iter().find(|(_, held)| there(held));
+        if let Some((&lease, _)) = lease
+            && let Some(way) = self.ways.to_tell(node, now)
+        {
+            self.actions.push(Action::Tell(Deal::Way { lease, way }));
         }
-        let measured = time.as_micros() as f64;
-        let known = self.travels.entry(node).or_insert(measured);
-        // A busy machine makes the way look longer, never shorter.
-        *known = measured.min(*known + GAIN * (measured - *known));
     }
 
     /// A node has failed: nothing more is sent there under this lease, and under none of that node
@@ -643,7 +642,7 @@ impl Holdings {
 
     /// Whether the way to any node is long.
     fn any_far(&self) -> bool {
-        let longest = self.travels.values().copied().fold(0.0, f64::max);
+        let longest = self.ways.longest_us();
         longest >= TRAVEL_SHARE * self.mean_cost_us
     }
 
@@ -970,8 +969,7 @@ impl Holdings {
     }
 
     fn travel_us(&self, node: NodeId) -> f64 {
-        let known = self.travels.get(&node);
-        known.copied().unwrap_or(TRAVEL_UNKNOWN_US)
+        self.ways.travel_us(node)
     }
 
     /// When everything that is under a lease will have ended, in microseconds from now.
@@ -1079,6 +1077,7 @@ mod tests {
             let mut want = Want {
                 request: RequestId(0),
                 toolchain: Digest([1; 32]),
+                toolchain_bytes: 0,
                 terms: Self::terms(),
                 file: Bytes::from("a.c"),
                 variant: 0,
@@ -1139,7 +1138,10 @@ mod tests {
         }
 
         fn far(&mut self, node: u32) {
-            let _ = self.event(Event::Travel(NodeId(node), Duration::from_millis(50)));
+            let _ = self.event(Event::Way(
+                NodeId(node),
+                Measured::Travel(Duration::from_millis(50)),
+            ));
         }
 
         fn revoke(&mut self, lease: LeaseId) -> Vec<Action> {
@@ -1400,6 +1402,7 @@ mod tests {
         let size = Size {
             cost_us: 5_000_000,
             memory_mib: 8000,
+            ..Size::default()
         };
         let request = large;
         let _ = story.event(Event::Offer(Offer::Size { request, size }));
@@ -1415,7 +1418,7 @@ mod tests {
         let (long, _) = story.want();
         let size = Size {
             cost_us: 5_000_000,
-            memory_mib: 0,
+            ..Size::default()
         };
         let request = long;
         let _ = story.event(Event::Offer(Offer::Size { request, size }));

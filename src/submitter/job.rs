@@ -27,6 +27,7 @@ use super::race::{Next, Race};
 use super::sources::Sources;
 use super::stopwatch::Stopwatch;
 use super::verification::{self, Rota};
+use super::ways::Measured;
 use super::wish::want;
 use crate::account;
 use crate::args::{Family, Plan, Verdict};
@@ -484,7 +485,7 @@ impl Submitter {
         let address = progress.grant().address;
         let mut warm = self.pool.take(address).await?;
         if !warm.used {
-            progress.travelled(warm.travel);
+            progress.measured(Measured::Travel(warm.travel));
         }
         let mut spoke = false;
         let mut result = attempt::run(&mut warm, &prepared, &mut spoke).await;

@@ -30,4 +30,5 @@ pub mod sources;
 pub mod spelling;
 pub mod stopwatch;
 pub mod verification;
+pub mod ways;
 pub mod wish;

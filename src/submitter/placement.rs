@@ -13,6 +13,7 @@ use smol::channel::{self, Receiver, Sender};
 use smol::future::FutureExt;
 
 use super::holdings::{Action, Event, Holdings};
+use super::ways::Measured;
 use crate::id::{Bytes, LeaseId, RequestId, Time};
 use crate::message::{FromNode, Grant, Home, Outcome, ToNode, Want};
 use crate::reactor::Timer;
@@ -321,9 +322,9 @@ impl Progress {
         });
     }
 
-    /// The way to the worker and back took so long.
-    pub fn travelled(&self, time: Duration) {
-        self.placement.event(Event::Travel(self.grant.node, time));
+    /// Something of the way to the worker and back was measured.
+    pub fn measured(&self, measured: Measured) {
+        self.placement.event(Event::Way(self.grant.node, measured));
     }
 }
 
@@ -357,6 +358,7 @@ mod tests {
         Want {
             request: RequestId(0),
             toolchain: Digest([0; 32]),
+            toolchain_bytes: 0,
             terms: terms(),
             file: Bytes::default(),
             variant: 0,

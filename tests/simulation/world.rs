@@ -25,6 +25,7 @@ use ice::scheduler::{Action, Algorithm, Core, Event, PeerId, Rules};
 use ice::submitter::attempt::Undelivered;
 use ice::submitter::course::{self, Course, Step};
 use ice::submitter::holdings::{self, Holdings};
+use ice::submitter::ways::Measured;
 
 use crate::random::Random;
 
@@ -929,6 +930,7 @@ impl World {
         let want = Want {
             request: RequestId(0),
             toolchain: GCC,
+            toolchain_bytes: 0,
             terms: Terms {
                 niceness: build.niceness,
                 platform: "x86_64".into(),
@@ -1035,7 +1037,8 @@ impl World {
         self.machines[number].attempts.insert(wire.0, attempt);
         let cost_us = self.setup.builds[job.0].costs_us[job.1];
         let travel = Duration::from_micros(2 * self.setup.delay_us.0);
-        self.holdings(number, holdings::Event::Travel(node, travel));
+        let measured = Measured::Travel(travel);
+        self.holdings(number, holdings::Event::Way(node, measured));
         if !self.machines[worker].alive {
             // Nobody listens there.
             self.say(wire, 0, Message::Closed);
