@@ -1015,7 +1015,11 @@ impl Job {
         let available = held.grant.memory_mib;
         let fits = available == 0 || self.size.memory_mib <= available;
         let at_home = held.grant.home == Home::No || self.want.own == OwnNode::Locally;
-        fits && at_home && !self.want.except.contains(&held.grant.node)
+        // What the scheduler lent for this very job is for it, whatever is thought here: it may have lent the
+        // largest node that there is, or have numbered its nodes anew. Were that refused, it would lend it
+        // again at once.
+        let is_lent_for_it = held.grant.request == self.want.request;
+        is_lent_for_it || fits && at_home && !self.want.except.contains(&held.grant.node)
     }
 
     /// Whether it neither waits nor is anywhere.
