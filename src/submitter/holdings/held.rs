@@ -231,6 +231,15 @@ impl Leases {
         self.lists.idle > 0
     }
 
+    /// How slow the fastest idle slot of a worker is, and the most there is if none is idle.
+    pub(super) fn fastest_idle(&self) -> u32 {
+        let fastest = self.lists.classes.values().filter_map(|class| {
+            let (home, slowness_milli, _) = class.idle.first()?;
+            (*home == Home::No).then_some(*slowness_milli)
+        });
+        fastest.min().unwrap_or(u32::MAX)
+    }
+
     /// Workers' slots in which something runs.
     pub(super) fn running(&self) -> &BTreeSet<LeaseId> {
         &self.lists.running

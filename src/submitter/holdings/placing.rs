@@ -4,6 +4,7 @@
 //! each event is asked of lists, so that an event costs the same with ten leases and with a thousand; only when
 //! a build comes to its end and a lease is idle, all are looked at.
 
+use std::ops::Bound;
 use std::time::Duration;
 
 use super::foresight::slowness;
@@ -80,30 +81,7 @@ impl Holdings {
     /// While more jobs are to come: no idle lease is left without a job. The fast ones get the first that
     /// wait, the slow ones the shortest.
     fn fill(&mut self, terms: &Terms, now: Time) {
-        if let Some(class) = self.leases.class(terms) {
-            let fastest = class
-                .away
-                .first()
-                .map(|&(slowness_milli, _)| slowness_milli);
-            let is_slow = |slowness_milli: u32| {
-                fastest.is_some_and(|fastest| slowness_milli > fastest + fastest / SLOWER_SHARE)
-            };
-            let (slow, fast): (Vec<_>, Vec<_>) = class
-                .idle
-                .iter()
-                .filter(|(home, ..)| *home != Home::First)
-                .partition(|&&(home, slowness_milli, _)| {
-                    home == Home::No && is_slow(slowness_milli)
-                });
-            let [slow, fast] = [slow, fast].map(|leases| {
-                let ids = leases.into_iter().map(|&(_, _, id)| id);
-                ids.collect::<Vec<LeaseId>>()
-            });
-            for lease in fast {
-                self.start_first(lease, now);
-            }
-            self.start_shortest(terms, slow, now);
-        }
+        self.fill_idle(terms, now);
         if !self.jobs.any_waits_for(terms) || !self.foresight.any_far() {
             return;
         }
@@ -124,6 +102,47 @@ impl Holdings {
                 return;
             };
             self.send_ahead(request, lease);
+        }
+    }
+
+    fn fill_idle(&mut self, terms: &Terms, now: Time) {
+        let Some(class) = self.leases.class(terms) else {
+            return;
+        };
+        let fastest = class
+            .away
+            .first()
+            .map(|&(slowness_milli, _)| slowness_milli);
+        let is_slow = |slowness_milli: u32| {
+            fastest.is_some_and(|fastest| slowness_milli > fastest + fastest / SLOWER_SHARE)
+        };
+        // In their order, and no further than jobs wait.
+        let mut at = class.idle.first().copied();
+        let mut slow = Vec::new();
+        while let Some((home, slowness_milli, lease)) = at {
+            if slow.len() >= self.jobs.waiting_for(terms).len() {
+                break;
+            }
+            match home {
+                Home::No if is_slow(slowness_milli) => slow.push(lease),
+                Home::No => self.start_first(lease, now),
+                Home::First | Home::Overflow => break,
+            }
+            at = self.leases.class(terms).and_then(|class| {
+                let behind = (
+                    Bound::Excluded((home, slowness_milli, lease)),
+                    Bound::Unbounded,
+                );
+                class.idle.range(behind).next().copied()
+            });
+        }
+        self.start_shortest(terms, slow, now);
+        let Some(class) = self.leases.class(terms) else {
+            return;
+        };
+        let overflow: Vec<LeaseId> = class.idle_at_home(Home::Overflow).collect();
+        for lease in overflow {
+            self.start_first(lease, now);
         }
     }
 
@@ -334,8 +353,12 @@ impl Holdings {
     fn give_back(&mut self, expected: &[LeaseId], now: Time) {
         let mut going: Vec<LeaseId> = self.leases.spent().iter().copied().collect();
         for (terms, class) in self.leases.classes() {
-            if self.jobs.any_waits_for(terms) {
-                let idle = class.idle.iter().map(|&(_, _, id)| id);
+            if let Some((_, first)) = self.jobs.waiting_for(terms).next() {
+                // Mostly the next job would do with any worker.
+                let is_choosy = !first.want.except.is_empty() || first.size.memory_mib > 0;
+                let idle = class.idle.iter();
+                let idle = idle.filter(|(home, ..)| is_choosy || *home != Home::No);
+                let idle = idle.map(|&(_, _, id)| id);
                 going.extend(idle.filter(|id| !expected.contains(id) && self.is_useless(*id, now)));
             } else {
                 let old = class.idle_since.iter();

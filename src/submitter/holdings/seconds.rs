@@ -21,13 +21,20 @@ const LOST_FACTOR: f64 = 3.0;
 const LOST_MARGIN_US: f64 = 2_000_000.0;
 /// One of so many leases may be used for second starts at a time, and one in any case.
 const SECONDS_SHARE: usize = 4;
-/// While no lease is idle, only what is lost is looked for, and no more often than this.
+/// All that runs is looked at no more often than this, unless a faster lease is idle than last time.
 const LOOK_PAUSE: Duration = Duration::from_millis(100);
 
 impl Holdings {
     /// Starts a second time what lags, while nothing else waits.
     pub(super) fn start_seconds(&mut self, now: Time) {
-        if !self.leases.any_idle() && now.since(self.looked_at) < LOOK_PAUSE {
+        let fastest_idle = self.leases.fastest_idle();
+        let is_due = now.since(self.looked_at) >= LOOK_PAUSE || fastest_idle < self.looked_for;
+        self.looked_for = match is_due {
+            true => fastest_idle,
+            // When that one is gone, the next like it is worth a look.
+            false => self.looked_for.max(fastest_idle),
+        };
+        if !is_due {
             return;
         }
         self.looked_at = now;

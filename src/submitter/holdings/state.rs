@@ -77,6 +77,8 @@ pub struct Holdings {
     pub(super) done_since_want: usize,
     /// When jobs that may lag were last looked at.
     pub(super) looked_at: Time,
+    /// How slow the fastest idle lease was by then, in thousandths.
+    pub(super) looked_for: u32,
     pub(super) actions: Vec<Action>,
 }
 
