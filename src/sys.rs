@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use nix::errno::Errno;
 use nix::libc;
-use nix::sys::signal::{SigHandler, Signal, signal};
+use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use nix::sys::statfs::statfs;
 use nix::unistd::{Gid, Uid};
@@ -179,6 +179,14 @@ pub fn niceness() -> i8 {
         return 0;
     }
     i8::try_from(niceness).unwrap_or(0)
+}
+
+/// Lets the command begin with these signals held, and no others.
+pub fn set_signals_held_by(command: &mut Command, signals: SigSet) {
+    // SAFETY: sigprocmask, all that happens here, is async-signal-safe; nothing is allocated.
+    unsafe {
+        command.pre_exec(move || Ok(signals.thread_set_mask()?));
+    }
 }
 
 /// Lets the command run under this umask.

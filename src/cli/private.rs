@@ -163,7 +163,7 @@ impl Role {
             .stderr(File::create(&log)?)
             // A terminal's interrupt is for the command; its compiles still need us.
             .process_group(0);
-        let child = signals.let_through(|| command.spawn())??;
+        let child = signals.spawn(&mut command)?;
         Ok(Self { name, child, log })
     }
 

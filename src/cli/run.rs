@@ -66,7 +66,7 @@ pub(super) fn run(
     let (program, arguments) = command.split_first().ok_or("no command is given")?;
     let mut command = Command::new(program);
     command.args(arguments).envs(environment);
-    let status = match signals.let_through(|| command.spawn())? {
+    let status = match signals.spawn(&mut command) {
         Ok(mut child) => signals.attend(&mut child)?,
         Err(error) => {
             eprintln!("ice: {}: {error}", Path::new(program).display());

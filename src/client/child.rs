@@ -6,14 +6,16 @@
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::process::ExitStatusExt;
-use std::process::{Child, ExitStatus};
+use std::process::{Child, Command, ExitStatus};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::resource::{Resource, setrlimit};
-use nix::sys::signal::{SigSet, Signal, kill, raise};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill, raise};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::Pid;
+
+use crate::sys;
 
 /// The signals that are meant for the child when they come to us.
 const FORWARDED: [Signal; 4] = [
@@ -30,7 +32,8 @@ const SENT_BY_KERNEL: i32 = 0x80;
 /// Signals that wait to be read instead of ending this process.
 #[derive(Debug)]
 pub struct HeldSignals {
-    set: SigSet,
+    /// What was held before, by whoever started this process: a child of ours holds no more.
+    before: SigSet,
     descriptor: SignalFd,
 }
 
@@ -52,18 +55,17 @@ impl HeldSignals {
         for signal in FORWARDED {
             set.add(signal);
         }
-        set.thread_block()?;
+        let before = set.thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
         let descriptor =
             SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
-        Ok(Self { set, descriptor })
+        Ok(Self { before, descriptor })
     }
 
-    /// Does something with the signals let through, since a child inherits what is blocked.
-    pub fn let_through<T>(&self, what: impl FnOnce() -> T) -> io::Result<T> {
-        self.set.thread_unblock()?;
-        let done = what();
-        self.set.thread_block()?;
-        Ok(done)
+    /// Starts a child that gets its signals as usual. They stay held here meanwhile: one that came just
+    /// after the start would end us, and nobody would tell the child.
+    pub fn spawn(&self, command: &mut Command) -> io::Result<Child> {
+        sys::set_signals_held_by(command, self.before);
+        command.spawn()
     }
 
     /// The next signal that has arrived, if any.

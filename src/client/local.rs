@@ -51,8 +51,8 @@ impl Local<'_> {
             return self.failed(&command.exec());
         };
         let spawned_us = log.began.elapsed().as_micros() as u64;
-        let attended = command.spawn().and_then(|mut child| {
-            let signals = HeldSignals::hold()?;
+        let attended = HeldSignals::hold().and_then(|signals| {
+            let mut child = signals.spawn(&mut command)?;
             signals.attend(&mut child)
         });
         let status = match attended {

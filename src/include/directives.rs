@@ -91,8 +91,8 @@ pub struct Directives {
     pub written: Vec<Include>,
     /// The same, of words that no `(` follows.
     pub bare_words: Vec<u32>,
-    /// Hashes of all words in conditions but the operands of `defined`, as [`name_hash`] makes them;
-    /// sorted.
+    /// Hashes of all words in conditions but the operands of `defined`, as
+    /// [`name_hash`](super::words::name_hash) makes them; sorted.
     pub condition_words: Vec<u32>,
     /// Every macro definition.
     pub definitions: Definitions,

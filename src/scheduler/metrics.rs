@@ -2,10 +2,9 @@
 //!
 //! Gauges are made of the same news that watchers hear, so that a metric and the monitor never tell two stories;
 //! when news were left out, the snapshot that follows mends them. Counters are the core's own ([`Tally`]), lack
-//! nothing, and
-//! go on across elections, and begin anew with the process. The number of series has a bound, whatever the
-//! cluster is called and does: nodes by [`NODE_SERIES_MAX`], reasons by [`REASONS_MAX`], and no label holds a
-//! file. Times are in seconds and sizes in bytes, as Prometheus wants it. The names are told in
+//! nothing, and go on across elections, and begin anew with the process. The number of series has a bound,
+//! whatever the cluster is called and does: nodes by [`NODE_SERIES_MAX`], reasons by
+//! [`REASONS_MAX`](crate::news::REASONS_MAX), and no label holds a file. Times are in seconds and sizes in bytes, as Prometheus wants it. The names are told in
 //! `docs/monitoring.md`; a test holds both together.
 
 use std::collections::BTreeMap;

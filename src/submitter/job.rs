@@ -186,10 +186,15 @@ impl Submitter {
             Ending::Local(report, lease) => (report, lease),
         };
         if let Some((word, sentence)) = &report.reason {
-            log::info!("{} is compiled locally: {word}: {sentence}", report.file);
+            // Of a call without a file, its program is told.
+            let what = match call.argv.first() {
+                Some(program) if report.file.is_empty() => program,
+                _ => &report.file,
+            };
+            log::info!("{what} is run locally: {word}: {sentence}");
             // The scheduler knows of a job under a lease.
             if lease.is_none() {
-                self.placement.note_local(word, &report.file);
+                self.placement.note_local(word, what);
             }
         }
         let slot = async { Some(self.placement.local_slot().await) }
