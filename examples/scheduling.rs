@@ -34,8 +34,8 @@ use bound::{Capacity, Load, bound_us};
 use random::Random;
 use world::{Build, Fault, Setup, Shape, World};
 
-/// Nodes, if nothing else is asked for. More take minutes.
-const SIZES: [usize; 1] = [5];
+/// Nodes, if nothing else is asked for. A thousand take some minutes.
+const SIZES: [usize; 2] = [5, 100];
 /// The ways to place, ours first.
 const ALGORITHMS: [Algorithm; 5] = [
     Algorithm::Finish,

@@ -4,7 +4,7 @@
 //! can count the way when it chooses a node: once something is known, and when it has changed. Knows no clock and
 //! no connection.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::id::{NodeId, Time};
@@ -43,6 +43,9 @@ pub enum Measured {
 #[derive(Debug, Default)]
 pub struct Ways {
     of: BTreeMap<NodeId, Known>,
+    /// Those that were travelled by length, as bits, which order positive numbers as they are: the longest is
+    /// asked for at every event.
+    by_length: BTreeSet<(u64, NodeId)>,
 }
 
 #[derive(Debug, Default)]
@@ -58,7 +61,11 @@ impl Ways {
     pub fn learn(&mut self, node: NodeId, measured: Measured) {
         if self.of.len() >= WAYS_MAX && !self.of.contains_key(&node) {
             // The lowest number has been there longest.
-            self.of.pop_first();
+            if let Some((gone, known)) = self.of.pop_first()
+                && let Some(length) = known.travel_us
+            {
+                self.by_length.remove(&(length.to_bits(), gone));
+            }
         }
         let known = self.of.entry(node).or_default();
         match measured {
@@ -66,7 +73,11 @@ impl Ways {
                 let measured = time.as_micros() as f64;
                 let old = known.travel_us.unwrap_or(measured);
                 // A busy machine makes the way look longer, never shorter.
-                known.travel_us = Some(measured.min(old + GAIN * (measured - old)));
+                let learned = measured.min(old + GAIN * (measured - old));
+                if let Some(old) = known.travel_us.replace(learned) {
+                    self.by_length.remove(&(old.to_bits(), node));
+                }
+                self.by_length.insert((learned.to_bits(), node));
             }
             Measured::Sent(bytes, time) => blend(&mut known.up, bytes, time),
             Measured::Received(bytes, time) => blend(&mut known.down, bytes, time),
@@ -81,8 +92,8 @@ impl Ways {
 
     /// The longest of them that was measured; 0 when none was.
     pub fn longest_us(&self) -> f64 {
-        let measured = self.of.values().filter_map(|known| known.travel_us);
-        measured.fold(0.0, f64::max)
+        let longest = self.by_length.last();
+        longest.map_or(0.0, |&(bits, _)| f64::from_bits(bits))
     }
 
     /// What the scheduler is to be told of a node now, if anything. It is taken to have been told.
@@ -110,6 +121,7 @@ impl Ways {
     /// Forgets all: the nodes have other numbers from now on.
     pub fn clear(&mut self) {
         self.of.clear();
+        self.by_length.clear();
     }
 }
 

@@ -8,6 +8,10 @@
 //! The network behaves as TCP does: each connection delivers in order, with a delay of its own, or breaks. A
 //! machine that is cut off or frozen is silent, and what was said to it arrives late. A machine that dies
 //! forgets everything, and its connections are reset.
+//!
+//! Which of the schedulers leads is decided here as simply: the one that does stays it, and when it stops or hangs
+//! the first of the others takes over. One that comes back after that finds out, after a while in which both
+//! lend slots, and stands by. The real election is a core with stories of its own.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
@@ -37,6 +41,8 @@ const TOOLCHAIN_US: u64 = 800_000;
 const SILENCE_US: u64 = 1_800_000;
 /// How long a job waits at a full worker's door.
 const DOOR_US: u64 = 500_000;
+/// A scheduler that hung learns so late that another leads.
+const YIELD_US: u64 = 1_000_000;
 /// A machine says how it stands at most so often.
 const STATE_PAUSE_US: u64 = 100_000;
 
@@ -73,7 +79,7 @@ pub struct Build {
 pub struct Setup {
     /// The machines.
     pub machines: Vec<Shape>,
-    /// Schedulers; nodes go to the first that answers.
+    /// Schedulers; nodes go to the one that leads.
     pub schedulers: usize,
     /// How they choose.
     pub algorithm: Algorithm,
@@ -174,6 +180,7 @@ enum Happening {
     /// The node tells its submitter something.
     Hear(usize, holdings::Event),
     CoreWake(usize),
+    Yield,
     Tell(usize),
     Fetched(usize, Claim),
     Late(usize, Claim),
@@ -267,6 +274,8 @@ pub struct World {
     so_far: u64,
     machines: Vec<Machine>,
     seats: Vec<Seat>,
+    /// The scheduler that leads.
+    master: usize,
     lines: BTreeMap<Wire, Line>,
     wires_so_far: u64,
     /// Whether everything that happens is printed.
@@ -293,6 +302,7 @@ impl World {
             so_far: 0,
             machines: Vec::new(),
             seats: Vec::new(),
+            master: 0,
             lines: BTreeMap::new(),
             wires_so_far: 0,
             is_checked: true,
@@ -482,7 +492,9 @@ impl World {
             Happening::Deliver(wire, to, message) => self.deliver(wire, to, message),
             Happening::Connect(machine) => self.connect(machine),
             Happening::SessionWake(machine) => {
-                self.machines[machine].session_wakes = None;
+                if !is_due(&mut self.machines[machine].session_wakes, self.now) {
+                    return;
+                }
                 if self.machines[machine]
                     .session
                     .next_wake()
@@ -494,11 +506,14 @@ impl World {
                 }
             }
             Happening::HoldingsWake(machine) => {
-                self.machines[machine].holdings_wakes = None;
+                if !is_due(&mut self.machines[machine].holdings_wakes, self.now) {
+                    return;
+                }
                 self.holdings(machine, holdings::Event::Tick);
             }
             Happening::Hear(machine, event) => self.holdings(machine, event),
             Happening::CoreWake(seat) => self.core_wake(seat),
+            Happening::Yield => self.stand_by(),
             Happening::Tell(machine) => {
                 self.machines[machine].telling = false;
                 self.tell_state(machine);
@@ -655,6 +670,26 @@ impl World {
         seat.hung = false;
     }
 
+    fn may_lead(&self, number: usize) -> bool {
+        let seat = &self.seats[number];
+        seat.core.is_some() && !seat.hung
+    }
+
+    /// Who was the master lets his nodes go to the one that is it now.
+    fn stand_by(&mut self) {
+        for number in 0..self.seats.len() {
+            let has_nodes = !self.seats[number].peers.is_empty();
+            if number != self.master
+                && has_nodes
+                && self.may_lead(number)
+                && self.may_lead(self.master)
+            {
+                self.stop_scheduler(number);
+                self.start_scheduler(number);
+            }
+        }
+    }
+
     fn stop_scheduler(&mut self, number: usize) {
         let seat = &mut self.seats[number];
         seat.core = None;
@@ -771,8 +806,9 @@ impl World {
             seat.stalled.push_back(Happening::CoreWake(number));
             return;
         }
-        seat.wakes = None;
-        self.core(number, Event::Tick);
+        if is_due(&mut seat.wakes, self.now) {
+            self.core(number, Event::Tick);
+        }
     }
 
     // A machine's link.
@@ -863,15 +899,17 @@ impl World {
         self.wake_session(number);
     }
 
-    /// The first scheduler that is up is connected to. One that hangs is: its machine answers for it.
+    /// The scheduler that leads is connected to; it may be that one takes over only now.
     fn connect(&mut self, number: usize) {
-        let up = |seat: &Seat| seat.core.is_some();
-        let found = match self.machines[number].cut_off {
-            true => None,
-            false => {
-                (0..self.seats.len()).find(|&seat| up(&self.seats[seat]) && !self.seats[seat].hung)
-            }
-        };
+        let is_cut_off = self.machines[number].cut_off;
+        if !is_cut_off
+            && !self.may_lead(self.master)
+            && let Some(next) = (0..self.seats.len()).find(|&seat| self.may_lead(seat))
+        {
+            self.master = next;
+        }
+        let is_found = !is_cut_off && self.may_lead(self.master);
+        let found = is_found.then_some(self.master);
         match found {
             Some(seat) => {
                 let wire = self.wire(Place::Machine(number), Place::Scheduler(seat));
@@ -1401,6 +1439,7 @@ impl World {
             Fault::Hang(seat) => self.seats[seat].hung = true,
             Fault::Resume(seat) => {
                 self.seats[seat].hung = false;
+                self.after(YIELD_US, Happening::Yield);
                 let stalled = std::mem::take(&mut self.seats[seat].stalled);
                 for happening in stalled {
                     let now = self.now;
@@ -1468,6 +1507,11 @@ impl World {
         }
         self.grant(number);
     }
+}
+
+/// Whether a core that is woken is to be: an earlier wake may have come since. If so, none is due any more.
+fn is_due(wakes: &mut Option<Time>, now: Time) -> bool {
+    wakes.take_if(|at| *at <= now).is_some()
 }
 
 impl Machine {

@@ -1,0 +1,209 @@
+//! The jobs, and those of them that wait, in the order in which they are to begin. Pure.
+//!
+//! Knows which lease a job may use, and nothing of what goes where.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::held::Held;
+use crate::id::{LeaseId, RequestId, Time};
+use crate::message::{Home, OwnNode, Size, Terms, Want};
+
+/// A job.
+#[derive(Debug)]
+pub(super) struct Job {
+    pub(super) want: Want,
+    pub(super) size: Size,
+    /// Its place among those that wait, if it is one of them.
+    turn: Option<i64>,
+    /// The leases under which it runs or is to run next.
+    pub(super) places: Vec<LeaseId>,
+    /// The job of which it is the second start.
+    pub(super) of: Option<RequestId>,
+    /// Its second start.
+    pub(super) second: Option<RequestId>,
+    /// When it came.
+    pub(super) since: Time,
+    /// How often it was called back.
+    pub(super) recalls: u32,
+    /// No second start is to be had for it.
+    pub(super) alone: bool,
+    /// The scheduler knows that it runs, or has run.
+    pub(super) begun: bool,
+    /// Nobody wants it any more.
+    pub(super) gone: bool,
+}
+
+impl Job {
+    /// Whether it may run under a lease.
+    pub(super) fn may_run_under(&self, held: &Held) -> bool {
+        let available = held.grant.memory_mib;
+        let fits = available == 0 || self.size.memory_mib <= available;
+        let at_home = held.is_away() || self.want.own == OwnNode::Locally;
+        self.is_lent(held) || fits && at_home && !self.want.except.contains(&held.grant.node)
+    }
+
+    /// Whether a lease was lent for this very job. Then it is for it, whatever is thought here: the scheduler may
+    /// have lent the largest node that there is, or have numbered its nodes anew. Were that refused, it would
+    /// lend it again at once.
+    pub(super) fn is_lent(&self, held: &Held) -> bool {
+        held.grant.request == self.want.request
+    }
+
+    /// Whether it waits for a lease.
+    pub(super) fn waits(&self) -> bool {
+        self.turn.is_some()
+    }
+
+    /// Whether it neither waits nor is anywhere.
+    pub(super) fn is_nowhere(&self) -> bool {
+        self.places.is_empty() && self.turn.is_none()
+    }
+}
+
+/// All jobs.
+#[derive(Debug, Default)]
+pub(super) struct Jobs {
+    requests: u64,
+    all: BTreeMap<RequestId, Job>,
+    /// Jobs without a place, the next first. One that arrived earlier goes before, and so does one that
+    /// takes longer.
+    waiting: BTreeMap<Terms, BTreeSet<(i64, RequestId)>>,
+    /// How many are second starts.
+    seconds: usize,
+}
+
+impl Jobs {
+    /// Adds a job, which does not wait yet, and gives it its number.
+    pub(super) fn add(&mut self, mut want: Want, of: Option<RequestId>, now: Time) -> RequestId {
+        let request = RequestId(self.requests);
+        self.requests += 1;
+        want.request = request;
+        let size = of.and_then(|of| self.all.get(&of)).map(|job| job.size);
+        self.seconds += usize::from(of.is_some());
+        let job = Job {
+            want,
+            size: size.unwrap_or_default(),
+            turn: None,
+            places: Vec::new(),
+            of,
+            second: None,
+            since: now,
+            recalls: 0,
+            alone: false,
+            begun: false,
+            gone: false,
+        };
+        self.all.insert(request, job);
+        request
+    }
+
+    pub(super) fn remove(&mut self, request: RequestId) -> Option<Job> {
+        self.dequeue(request);
+        let job = self.all.remove(&request)?;
+        self.seconds -= usize::from(job.of.is_some());
+        Some(job)
+    }
+
+    pub(super) fn find(&self, request: RequestId) -> Option<&Job> {
+        self.all.get(&request)
+    }
+
+    pub(super) fn find_mut(&mut self, request: RequestId) -> Option<&mut Job> {
+        self.all.get_mut(&request)
+    }
+
+    /// Whether `told`, as the scheduler knows it, is a start of what its runner calls `request`.
+    pub(super) fn is_it(&self, told: RequestId, request: RequestId) -> bool {
+        told == request || self.find(told).is_some_and(|job| job.of == Some(request))
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Job> {
+        self.all.values_mut()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.all.len()
+    }
+
+    /// How many are second starts.
+    pub(super) fn seconds(&self) -> usize {
+        self.seconds
+    }
+
+    /// A job waits from `now` on, and takes `cost_us`.
+    pub(super) fn enqueue(&mut self, request: RequestId, cost_us: f64, now: Time) {
+        self.dequeue(request);
+        if let Some(job) = self.all.get_mut(&request) {
+            let turn = now.0 as i64 - cost_us as i64;
+            job.turn = Some(turn);
+            let waiting = self.waiting.entry(job.want.terms.clone()).or_default();
+            waiting.insert((turn, request));
+        }
+    }
+
+    /// A job waits no longer.
+    pub(super) fn dequeue(&mut self, request: RequestId) {
+        let Some(job) = self.all.get_mut(&request) else {
+            return;
+        };
+        if let Some(turn) = job.turn.take()
+            && let Some(waiting) = self.waiting.get_mut(&job.want.terms)
+        {
+            waiting.remove(&(turn, request));
+            if waiting.is_empty() {
+                self.waiting.remove(&job.want.terms);
+            }
+        }
+    }
+
+    /// For which leases jobs wait.
+    pub(super) fn terms(&self) -> Vec<Terms> {
+        self.waiting.keys().cloned().collect()
+    }
+
+    pub(super) fn any_waits(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    pub(super) fn any_waits_for(&self, terms: &Terms) -> bool {
+        self.waiting.contains_key(terms)
+    }
+
+    /// How many wait.
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.values().map(BTreeSet::len).sum()
+    }
+
+    /// Those that wait for such a lease, the next first.
+    pub(super) fn waiting_for(
+        &self,
+        terms: &Terms,
+    ) -> impl DoubleEndedIterator<Item = (RequestId, &Job)> + ExactSizeIterator {
+        static NOBODY: BTreeSet<(i64, RequestId)> = BTreeSet::new();
+        let waiting = self.waiting.get(terms).unwrap_or(&NOBODY);
+        waiting
+            .iter()
+            .map(|&(_, request)| (request, &self.all[&request]))
+    }
+
+    /// The first of the jobs that wait which may use a lease.
+    pub(super) fn first_for(&self, held: &Held) -> Option<RequestId> {
+        self.waiting_for(&held.grant.terms)
+            .find(|(_, job)| job.may_run_under(held))
+            .map(|(request, _)| request)
+    }
+
+    /// The job for which a lease was lent, if it still waits, be it at another worker.
+    pub(super) fn lent(&self, held: &Held) -> Option<RequestId> {
+        let request = held.grant.request;
+        let job = self.all.get(&request)?;
+        (!job.begun && held.grant.terms == job.want.terms).then_some(request)
+    }
+
+    /// The job for which a first slot at home was lent, if it is to run there though something else runs: the
+    /// scheduler does not know of that, and would lend the slot again.
+    pub(super) fn due_at_home(&self, held: &Held) -> Option<RequestId> {
+        let request = self.lent(held).filter(|_| held.grant.home == Home::First)?;
+        self.all[&request].waits().then_some(request)
+    }
+}
