@@ -1,8 +1,8 @@
 //! The scheduler's sockets and clock around its core.
 //!
 //! One task owns the [`Core`] and never waits for a peer. Each connection has a task that reads and a task
-//! that writes from a bounded outbox ([`super::line`]); whoever lets his outbox fill up is dropped. Connections
-//! become peers only after handshake and first message ([`super::door`]).
+//! that writes from a bounded outbox (`line`); whoever lets his outbox fill up is dropped. Connections
+//! become peers only after handshake and first message (`door`).
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;

@@ -11,7 +11,7 @@
 //! At the end of a build, when leases are idle and a job lags, it is started a second time elsewhere. Whichever
 //! result comes first is taken.
 //!
-//! [`state`] takes in what happens, [`placing`] and [`seconds`] draw the conclusions; [`held`] and [`waiting`] are
+//! `state` takes in what happens, `placing` and `seconds` draw the conclusions; `held` and `waiting` are
 //! what they look at, kept such that an event costs little however many leases there are.
 
 mod foresight;
