@@ -50,11 +50,10 @@ fn a_worker_that_is_told_to_stop_finishes_its_jobs_and_ends() {
             !cluster.workers[busy].is_alive()
         });
         let name = cluster.workers[busy].name.clone();
+        // It may even have done all: what takes long here is started a second time there.
         let by_node = joblog::by_node(&jobs);
-        assert!(
-            by_node[&name[..]] < jobs.len(),
-            "the other had to help: {by_node:?}"
-        );
+        let here = by_node.get(&name[..]).copied().unwrap_or_default();
+        assert!(here < jobs.len(), "the other had to help: {by_node:?}");
         cluster.wait_for_nodes(2);
     }
 }
