@@ -102,6 +102,8 @@ fn the_guide_has_every_reason() {
     let mut sources: Vec<_> = fs::read_dir(package.join("src/submitter"))
         .unwrap()
         .map(|entry| entry.unwrap().path())
+        // The cores in directories give no reasons.
+        .filter(|path| path.is_file())
         .collect();
     sources.push(package.join("src/client/joblog.rs"));
     sources.push(package.join("src/include/request.rs"));
