@@ -186,6 +186,39 @@ pub enum Ending {
     Denied(String),
 }
 
+/// The words for how jobs end, in the order of [`Ending::number`], as events and metrics have them.
+pub const OUTCOMES: [&str; 8] = [
+    "done",
+    "own",
+    "unused",
+    "failed",
+    "dead",
+    "lost",
+    "withdrawn",
+    "denied",
+];
+
+impl Ending {
+    /// Its place among [`OUTCOMES`].
+    pub fn number(&self) -> usize {
+        match self {
+            Self::Done { .. } => 0,
+            Self::Own => 1,
+            Self::Unused => 2,
+            Self::Failed { dead: false, .. } => 3,
+            Self::Failed { dead: true, .. } => 4,
+            Self::Lost => 5,
+            Self::Withdrawn => 6,
+            Self::Denied(_) => 7,
+        }
+    }
+
+    /// Its word.
+    pub fn outcome(&self) -> &'static str {
+        OUTCOMES[self.number()]
+    }
+}
+
 /// Jobs that ran on their submitter's machine without asking the scheduler, as a node reports them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LocalJobs {

@@ -1,8 +1,9 @@
 //! What the monitor hears, as lines of JSON for programs: one object a line.
 
 use crate::monitor::model::Event;
+pub use crate::news::OUTCOMES;
+pub use crate::news::json::EVENTS;
 use crate::news::json::Encoder;
-pub use crate::news::json::{EVENTS, OUTCOMES};
 
 /// Writes events; knows the names of nodes from those before.
 #[derive(Clone, Debug, Default)]

@@ -16,18 +16,6 @@ pub const EVENTS: [&str; 10] = [
     "found", "lost", "snapshot", "missed", "node", "left", "queued", "started", "ended", "local",
 ];
 
-/// Every word that the `outcome` of an `ended` may be.
-pub const OUTCOMES: [&str; 8] = [
-    "done",
-    "own",
-    "unused",
-    "failed",
-    "dead",
-    "lost",
-    "withdrawn",
-    "denied",
-];
-
 /// Writes events, each as an object without white space around it; knows the names of nodes from those before.
 #[derive(Clone, Debug, Default)]
 pub struct Encoder {
@@ -187,26 +175,26 @@ impl Encoder {
 }
 
 fn outcome(ending: &Ending) -> Value {
+    let outcome = ending.outcome();
     match ending {
         Ending::Done {
             usage,
             output_bytes,
         } => json!({
-            "outcome": "done",
+            "outcome": outcome,
             "cpu_us": usage.cpu_us,
             "wall_us": usage.wall_us,
             "setup_us": usage.setup_us,
             "rss_kib": usage.rss_kib,
             "output_bytes": output_bytes,
         }),
-        Ending::Own => json!({ "outcome": "own" }),
-        Ending::Unused => json!({ "outcome": "unused" }),
-        Ending::Failed { failure, dead } => json!({
-            "outcome": if *dead { "dead" } else { "failed" },
+        Ending::Failed { failure, .. } => json!({
+            "outcome": outcome,
             "failure": format!("{failure:?}").to_lowercase(),
         }),
-        Ending::Lost => json!({ "outcome": "lost" }),
-        Ending::Withdrawn => json!({ "outcome": "withdrawn" }),
-        Ending::Denied(why) => json!({ "outcome": "denied", "why": why }),
+        Ending::Denied(why) => json!({ "outcome": outcome, "why": why }),
+        Ending::Own | Ending::Unused | Ending::Lost | Ending::Withdrawn => {
+            json!({ "outcome": outcome })
+        }
     }
 }

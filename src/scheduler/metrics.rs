@@ -12,9 +12,9 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use crate::id::NodeId;
-use crate::news::{JobNumber, News, NodePicture, Snapshot};
+use crate::news::{JobNumber, News, NodePicture, OUTCOMES, Snapshot};
 use crate::scheduler::election::Role;
-use crate::scheduler::tally::{BUCKETS_MS, Histogram, OUTCOMES, Tally};
+use crate::scheduler::tally::{BUCKETS_MS, Histogram, Tally};
 
 /// Nodes with series of their own, at most; those with the lowest numbers have them, and the others are
 /// counted in `ice_nodes_omitted`.

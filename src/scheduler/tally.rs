@@ -7,19 +7,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::news::{Ending, OTHER_REASONS, REASONS_MAX, Totals};
-
-/// How jobs end, as the label `outcome` of the metrics says it.
-pub const OUTCOMES: [&str; 8] = [
-    "done",
-    "own",
-    "unused",
-    "failed",
-    "dead",
-    "lost",
-    "withdrawn",
-    "denied",
-];
+use crate::news::{Ending, OTHER_REASONS, OUTCOMES, REASONS_MAX, Totals};
 
 /// Upper bounds of the histograms' buckets, in milliseconds: a small C file to a large C++ one.
 pub const BUCKETS_MS: [u64; 13] = [
@@ -54,25 +42,20 @@ impl Tally {
     /// A job ended; `is_own` says that it was on its submitter's machine.
     pub fn ended(&mut self, ending: &Ending, is_own: bool) {
         let outcome = match ending {
-            Ending::Done { .. } if is_own => 1,
-            Ending::Done {
-                usage,
-                output_bytes,
-            } => {
-                self.compiled.observe(Duration::from_micros(usage.wall_us));
-                self.set_up.observe(Duration::from_micros(usage.setup_us));
-                self.cpu_us = self.cpu_us.saturating_add(usage.cpu_us);
-                self.output_bytes = self.output_bytes.saturating_add(*output_bytes);
-                0
-            }
-            Ending::Own => 1,
-            Ending::Unused => 2,
-            Ending::Failed { dead: false, .. } => 3,
-            Ending::Failed { dead: true, .. } => 4,
-            Ending::Lost => 5,
-            Ending::Withdrawn => 6,
-            Ending::Denied(_) => 7,
+            Ending::Done { .. } if is_own => Ending::Own.number(),
+            ending => ending.number(),
         };
+        if let Ending::Done {
+            usage,
+            output_bytes,
+        } = ending
+            && !is_own
+        {
+            self.compiled.observe(Duration::from_micros(usage.wall_us));
+            self.set_up.observe(Duration::from_micros(usage.setup_us));
+            self.cpu_us = self.cpu_us.saturating_add(usage.cpu_us);
+            self.output_bytes = self.output_bytes.saturating_add(*output_bytes);
+        }
         self.outcomes[outcome] += 1;
     }
 
