@@ -1,17 +1,54 @@
-//! Which compiler a call means, and what it says of the command line.
+//! Which compiler a call means, what it says of the command line, and how it is run or asked here.
 //!
 //! These are the steps that need no node; `ice explain` takes them too.
 
+use std::ffi::OsStr;
+use std::io;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
+use std::process::Command;
 
 use super::environment;
 use super::extra;
 use super::inputs::{self, Inputs, Reason, because};
 use crate::args::{self, Invocation, Verdict};
+use crate::child::{self, Printed};
 use crate::id::{AbsPath, Bytes};
 use crate::masquerade::file_name;
 use crate::message::Call;
 use crate::toolchain::Toolchain;
+
+/// The compiler of a call, told that it is called `name`, in the client's directory and environment.
+pub fn command(call: &Call, name: &Bytes) -> Command {
+    let mut command = Command::new(call.compiler.as_os_str());
+    command.arg0(name.as_os_str());
+    let variables = call.env.iter();
+    command
+        .env_clear()
+        .envs(variables.map(|(name, value)| (name.as_os_str(), value.as_os_str())));
+    command.current_dir(call.cwd.as_path());
+    command
+}
+
+/// What the compiler of a call says, in English, when it is given these words: `most` bytes of each stream.
+///
+/// # Errors
+/// When it can't be run, fails, or prints more.
+pub async fn ask(
+    call: &Call,
+    words: impl IntoIterator<Item: AsRef<OsStr>>,
+    most: u64,
+) -> io::Result<Printed> {
+    let mut command = command(call, &call.argv[0]);
+    command.args(words);
+    command.env("LC_ALL", "C").env_remove("LANGUAGE");
+    let printed = child::run(command, most).await?;
+    if !printed.status.success() {
+        let status = printed.status;
+        return Err(io::Error::other(format!("it fails with {status}")));
+    }
+    Ok(printed)
+}
 
 /// The verdict on a call in the directory `cwd`.
 pub fn classify(call: &Call, cwd: &AbsPath) -> Verdict {

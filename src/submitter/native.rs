@@ -9,13 +9,12 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::Command;
 use std::sync::{Arc, Mutex};
 
+use super::compiler;
 use crate::args::{Family, Native, Plan};
-use crate::child;
+use crate::child::Printed;
 use crate::id::{Bytes, Digest};
 use crate::message::Call;
 
@@ -148,7 +147,7 @@ impl Processors {
 }
 
 async fn by_specs(call: &Call, question: &Question) -> io::Result<Result<Adapted, String>> {
-    let (specs, _) = run(call, &[Bytes::from("-dumpspecs")]).await?;
+    let specs = ask(call, &[Bytes::from("-dumpspecs")]).await?.output;
     let Some(body) = named_spec(&specs, b"cc1_cpu") else {
         return Ok(Err("the compiler has no specs for it".to_owned()));
     };
@@ -177,7 +176,7 @@ async fn by_specs(call: &Call, question: &Question) -> io::Result<Result<Adapted
         specs.extend_from_slice(word);
     }
     specs.extend_from_slice(b"\n\n");
-    let as_it_is = commands_of(&run(call, &asking(question, &[])).await?.1);
+    let as_it_is = commands_of(&ask(call, &asking(question, &[])).await?.errors);
     if as_it_is.is_empty() || with_specs(call, question, &specs).await? != as_it_is {
         return Ok(Err("it can't be said otherwise".to_owned()));
     }
@@ -192,7 +191,7 @@ async fn with_specs(
 ) -> io::Result<Vec<Vec<Vec<u8>>>> {
     let file = Specs::write(specs)?;
     let option = Bytes([b"-specs=", file.0.as_os_str().as_encoded_bytes()].concat());
-    let (_, messages) = run(call, &asking(question, &[option])).await?;
+    let messages = ask(call, &asking(question, &[option])).await?.errors;
     Ok(commands_of(&messages))
 }
 
@@ -226,7 +225,7 @@ impl Drop for Specs {
 }
 
 async fn by_name(call: &Call, question: &Question) -> io::Result<Result<Adapted, String>> {
-    let (_, messages) = run(call, &asking(question, &[])).await?;
+    let messages = ask(call, &asking(question, &[])).await?.errors;
     let commands = commands_of(&messages);
     let Some(wanted) = commands.iter().find_map(|command| Processor::of(command)) else {
         return Ok(Err("the compiler does not say what it is".to_owned()));
@@ -238,7 +237,7 @@ async fn by_name(call: &Call, question: &Question) -> io::Result<Result<Adapted,
         }
     }
     let words: Vec<Bytes> = wanted.words().collect();
-    let (_, messages) = run(call, &asking(&rewritten, &words)).await?;
+    let messages = ask(call, &asking(&rewritten, &words)).await?.errors;
     let said = commands_of(&messages);
     let said = said.iter().find_map(|command| Processor::of(command));
     if said.is_none_or(|said| said.effect() != wanted.effect()) {
@@ -313,26 +312,10 @@ fn asking(question: &Question, more: &[Bytes]) -> Vec<Bytes> {
     first.into_iter().chain(flags).chain(end).collect()
 }
 
-/// Runs the compiler; its output and its messages.
-async fn run(call: &Call, words: &[Bytes]) -> io::Result<(Vec<u8>, Vec<u8>)> {
-    let mut command = Command::new(call.compiler.as_os_str());
-    command.arg0(call.argv[0].as_os_str());
-    command.args(words.iter().map(|word| word.as_os_str()));
-    command.env_clear().envs(
-        call.env
-            .iter()
-            .map(|(name, value)| (name.as_os_str(), value.as_os_str())),
-    );
-    command.env("LC_ALL", "C").env_remove("LANGUAGE");
-    command.current_dir(call.cwd.as_path());
-    let printed = child::run(command, ANSWER_BYTES_MAX).await?;
-    if !printed.status.success() {
-        return Err(io::Error::other(format!(
-            "it fails with {}",
-            printed.status
-        )));
-    }
-    Ok((printed.output, printed.errors))
+/// What the compiler prints when it is given these words.
+async fn ask(call: &Call, words: &[Bytes]) -> io::Result<Printed> {
+    let words = words.iter().map(|word| word.as_os_str());
+    compiler::ask(call, words, ANSWER_BYTES_MAX).await
 }
 
 /// The body of a named spec in what `-dumpspecs` prints.

@@ -5,16 +5,15 @@
 //! a compiler elsewhere misses a file that is here, the scanner is told, so that it happens once.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
 use std::io;
-use std::os::unix::process::CommandExt;
-use std::process::Command;
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use super::compiler;
 use super::look::Look;
 use super::missing::{self, Finding};
 use crate::account::{self, Phase};
 use crate::args::{self, ForcedKind, Plan, Profiles, Unit};
-use crate::child;
 use crate::id::{AbsPath, Bytes, Digest};
 use crate::include::{
     Decline, Family, Forced, Language, Limits, Listed, Scan, ScanRequest, Scanner, SearchList,
@@ -321,10 +320,8 @@ impl Sources {
 
 /// What the compiler says of its search list.
 async fn ask(call: &Call, question: &Question) -> io::Result<Vec<u8>> {
-    let mut command = Command::new(call.compiler.as_os_str());
-    command.arg0(call.argv[0].as_os_str());
-    command.args(question.flags.iter().map(|flag| flag.as_os_str()));
-    command.args([
+    let flags = question.flags.iter().map(|flag| flag.as_os_str());
+    let rest = [
         "-x",
         question.language,
         "-v",
@@ -332,22 +329,9 @@ async fn ask(call: &Call, question: &Question) -> io::Result<Vec<u8>> {
         "-o",
         "/dev/null",
         "/dev/null",
-    ]);
-    command.env_clear().envs(
-        call.env
-            .iter()
-            .map(|(name, value)| (name.as_os_str(), value.as_os_str())),
-    );
-    command.env("LC_ALL", "C").env_remove("LANGUAGE");
-    command.current_dir(call.cwd.as_path());
-    let printed = child::run(command, ANSWER_BYTES_MAX).await?;
-    if !printed.status.success() {
-        return Err(io::Error::other(format!(
-            "it fails with {}",
-            printed.status
-        )));
-    }
-    Ok(printed.errors)
+    ];
+    let words = flags.chain(rest.map(OsStr::new));
+    Ok(compiler::ask(call, words, ANSWER_BYTES_MAX).await?.errors)
 }
 
 /// The files that a compiler names with `-v` besides directories: specs and configuration that it has
