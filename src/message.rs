@@ -233,6 +233,16 @@ pub enum EntryKind {
     Directory,
 }
 
+impl EntryKind {
+    /// A file's size in bytes; none for what is no file.
+    pub fn size(&self) -> Option<u64> {
+        match self {
+            Self::File { size, .. } => Some(*size),
+            Self::Symlink(_) | Self::Directory => None,
+        }
+    }
+}
+
 /// A time of modification, as `stat` has it.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
@@ -252,6 +262,14 @@ pub struct Manifest {
     pub platform: String,
     /// Its files, sorted by path. Times are zero: a toolchain is the same after a reinstall.
     pub entries: Vec<Entry>,
+}
+
+impl Manifest {
+    /// The size of its files, in bytes.
+    pub fn bytes(&self) -> u64 {
+        let sizes = self.entries.iter().filter_map(|entry| entry.kind.size());
+        sizes.fold(0, u64::saturating_add)
+    }
 }
 
 /// A job: a set of files at absolute paths, plus an unchanged command.

@@ -178,7 +178,7 @@ pub async fn run(
     send(warm, &ToWorker::Job(Box::new(spec))).await?;
     let mut delivery = Delivery::default();
     let mut sent = Meter::behind_buffers();
-    let mut delivered_since = None;
+    let mut delivered_since: Option<Instant> = None;
     loop {
         let message = receive(warm).await?;
         *spoke = true;
@@ -206,7 +206,7 @@ pub async fn run(
             FromWorker::Done { status, usage } => {
                 if let Some(since) = delivered_since {
                     let mut received = Meter::default();
-                    received.add(delivery.file_bytes, Instant::elapsed(&since));
+                    received.add(delivery.file_bytes, since.elapsed());
                     if let Some((bytes, time)) = received.read() {
                         prepared.progress.measured(Measured::Received(bytes, time));
                     }

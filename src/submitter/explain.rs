@@ -16,7 +16,7 @@ use super::sources::Sources;
 use crate::args::{Family, Verdict};
 use crate::config::Declined;
 use crate::id::{AbsPath, Bytes, Digest};
-use crate::message::{Call, EntryKind, Mode};
+use crate::message::{Call, Mode};
 use crate::toolchain::Toolchains;
 
 /// A job as it would be sent.
@@ -117,7 +117,7 @@ pub async fn explain(
         unless.push("the compiler prints something: a terminal is described only here");
     }
     let files = inputs.entries.iter().filter_map(|named| {
-        let size = size_of(&named.entry.kind)?;
+        let size = named.entry.kind.size()?;
         Some((named.entry.path.clone(), size))
     });
     Ok(Job {
@@ -127,7 +127,7 @@ pub async fn explain(
         toolchain: toolchain.digest,
         platform: toolchain.manifest.platform.clone(),
         toolchain_size: Size::of(
-            (toolchain.manifest.entries.iter()).filter_map(|entry| size_of(&entry.kind)),
+            (toolchain.manifest.entries.iter()).filter_map(|entry| entry.kind.size()),
         ),
         files: files.collect(),
         argv: inputs.argv,
@@ -135,12 +135,4 @@ pub async fn explain(
         writable: inputs.writable,
         unless,
     })
-}
-
-/// The size of a file in bytes; none for what is no file.
-fn size_of(kind: &EntryKind) -> Option<u64> {
-    match kind {
-        EntryKind::File { size, .. } => Some(*size),
-        _ => None,
-    }
 }

@@ -3,7 +3,7 @@
 use super::course::Course;
 use crate::args::Plan;
 use crate::id::{AbsPath, Bytes, RequestId};
-use crate::message::{Call, EntryKind, Manifest, OwnNode, Terms, Want};
+use crate::message::{Call, OwnNode, Terms, Want};
 use crate::toolchain::Toolchain;
 
 /// Beginnings of the flags that make a compile take longer or shorter. Those that name places and
@@ -26,7 +26,7 @@ pub fn want(
     Want {
         request: RequestId(0),
         toolchain: toolchain.digest,
-        toolchain_bytes: size(&toolchain.manifest),
+        toolchain_bytes: toolchain.manifest.bytes(),
         terms: Terms {
             niceness: call.niceness.clamp(0, 19) as u8,
             platform: toolchain.manifest.platform.clone(),
@@ -42,14 +42,6 @@ pub fn want(
             _ => OwnNode::Nothing,
         },
     }
-}
-
-fn size(manifest: &Manifest) -> u64 {
-    let sizes = manifest.entries.iter().map(|entry| match entry.kind {
-        EntryKind::File { size, .. } => size,
-        EntryKind::Symlink(_) | EntryKind::Directory => 0,
-    });
-    sizes.fold(0, u64::saturating_add)
 }
 
 fn variant(argv: &[Bytes], cwd: &AbsPath, input: &[u8]) -> u64 {

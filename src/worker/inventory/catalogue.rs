@@ -149,10 +149,7 @@ impl Catalogue {
 
     /// The item's size when it is a file, else 0.
     pub fn size(&self, id: ItemId) -> u64 {
-        match self.kind(id) {
-            EntryKind::File { size, .. } => *size,
-            _ => 0,
-        }
+        self.kind(id).size().unwrap_or(0)
     }
 
     /// Whether the item is a regular file.
