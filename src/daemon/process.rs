@@ -239,8 +239,9 @@ pub fn listen_unix(path: &Path) -> Result<UnixListener, Failure> {
             .create(directory)
             .map_err(|error| format!("make {} for the socket: {error}", directory.display()))?;
     }
+    let taken = || format!("a daemon already listens at {}", path.display());
     if UnixStream::connect(path).is_ok() {
-        return Err(format!("a daemon already listens at {}", path.display()).into());
+        return Err(taken().into());
     }
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -248,8 +249,11 @@ pub fn listen_unix(path: &Path) -> Result<UnixListener, Failure> {
         }
         _ => {}
     }
-    UnixListener::bind(path)
-        .map_err(|error| format!("listen at {}: {error}", path.display()).into())
+    UnixListener::bind(path).map_err(|error| match error.kind() {
+        // It was started at the same moment.
+        io::ErrorKind::AddrInUse => taken().into(),
+        _ => format!("listen at {}: {error}", path.display()).into(),
+    })
 }
 
 async fn accept_clients(
