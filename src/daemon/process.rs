@@ -10,6 +10,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::sync::Arc;
 
+use nix::fcntl::{Flock, FlockArg};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::socket::{getsockopt, sockopt};
 use smol::future::FutureExt;
@@ -239,9 +240,13 @@ pub fn listen_unix(path: &Path) -> Result<UnixListener, Failure> {
             .create(directory)
             .map_err(|error| format!("make {} for the socket: {error}", directory.display()))?;
     }
-    let taken = || format!("a daemon already listens at {}", path.display());
+    // Of two that start together, the later one must not take the other's new socket for a dead one's.
+    let _turn = match path.parent() {
+        Some(directory) => Some(turn(directory)?),
+        None => None,
+    };
     if UnixStream::connect(path).is_ok() {
-        return Err(taken().into());
+        return Err(format!("a daemon already listens at {}", path.display()).into());
     }
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -249,11 +254,19 @@ pub fn listen_unix(path: &Path) -> Result<UnixListener, Failure> {
         }
         _ => {}
     }
-    UnixListener::bind(path).map_err(|error| match error.kind() {
-        // It was started at the same moment.
-        io::ErrorKind::AddrInUse => taken().into(),
-        _ => format!("listen at {}: {error}", path.display()).into(),
-    })
+    UnixListener::bind(path)
+        .map_err(|error| format!("listen at {}: {error}", path.display()).into())
+}
+
+/// Waits until no other daemon makes its socket in this directory, and keeps others from it.
+fn turn(directory: &Path) -> Result<Flock<fs::File>, Failure> {
+    let directory = match directory.as_os_str().is_empty() {
+        true => Path::new("."),
+        false => directory,
+    };
+    let failed = |error: io::Error| format!("lock {}: {error}", directory.display());
+    let opened = fs::File::open(directory).map_err(failed)?;
+    Flock::lock(opened, FlockArg::LockExclusive).map_err(|(_, errno)| failed(errno.into()).into())
 }
 
 async fn accept_clients(
