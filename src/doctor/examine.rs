@@ -94,6 +94,9 @@ async fn gather(patient: &Patient) -> Facts {
     let Some(credentials) = credentials else {
         return facts;
     };
+    if matches!(facts.daemon.state, DaemonState::Answers(..)) {
+        peers::await_joining(&mut facts.scheduler, &credentials).await;
+    }
     facts.nodes = peers::others(&facts.scheduler);
     facts.nodes_left_out = facts.nodes.len().saturating_sub(NODES_MAX);
     facts.nodes.truncate(NODES_MAX);

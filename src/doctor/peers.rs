@@ -32,6 +32,10 @@ const DAEMON_PATIENCE: Duration = Duration::from_secs(1);
 const DISCOVERY: Duration = Duration::from_millis(1500);
 /// How long a port may take: a lost packet is repeated within it.
 const KNOCK: Duration = Duration::from_secs(3);
+/// How long a daemon that runs may need to be let in by the scheduler: it listens for broadcasts, and it tries again.
+const JOINING: Duration = Duration::from_secs(8);
+/// Between two looks whether it has been let in.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(100);
 
 /// The key, and what it is good for.
 pub(super) fn key(config: &DaemonConfig) -> (KeyFacts, Option<Credentials>) {
@@ -183,21 +187,43 @@ pub(super) async fn scheduler(config: &DaemonConfig, credentials: &Credentials) 
     }
     let addresses: Vec<SocketAddr> = addresses.into_iter().map(plain).collect();
     facts.state = best(&addresses, credentials).await;
-    if let SchedulerState::Answers(_) = facts.state {
-        let began = Instant::now();
-        match status::fetch(&addresses, credentials).await {
-            Ok(status) => {
-                facts.clock = (clock::now_ms(), began.elapsed().as_millis() as u64);
-                facts.own_nodes = own_nodes(&facts, &status);
-                facts.status = Some(status);
-            }
-            Err(error) => {
-                let address = addresses[0].to_string();
-                facts.state = SchedulerState::Unreached(address, Reach::Other(error.to_string()));
-            }
+    ask(&mut facts, &addresses, credentials).await;
+    facts
+}
+
+/// Asks the scheduler that answers what it knows.
+async fn ask(facts: &mut SchedulerFacts, addresses: &[SocketAddr], credentials: &Credentials) {
+    if !matches!(facts.state, SchedulerState::Answers(_)) {
+        return;
+    }
+    let began = Instant::now();
+    match status::fetch(addresses, credentials).await {
+        Ok(status) => {
+            facts.clock = (clock::now_ms(), began.elapsed().as_millis() as u64);
+            facts.own_nodes = own_nodes(facts, &status);
+            facts.status = Some(status);
+        }
+        Err(error) => {
+            let address = addresses[0].to_string();
+            facts.state = SchedulerState::Unreached(address, Reach::Other(error.to_string()));
         }
     }
-    facts
+}
+
+/// Asks the scheduler again until it has a node of this machine, or has had the time to get it: a daemon that has just
+/// been started serves its clients before it has found the scheduler, and nothing is wrong with that.
+pub(super) async fn await_joining(facts: &mut SchedulerFacts, credentials: &Credentials) {
+    let SchedulerState::Answers(address) = &facts.state else {
+        return;
+    };
+    let Ok(address) = address.parse::<SocketAddr>() else {
+        return;
+    };
+    let began = Instant::now();
+    while facts.own_nodes.is_empty() && began.elapsed() < JOINING {
+        Timer::after(BETWEEN_LOOKS).await;
+        ask(facts, &[address], credentials).await;
+    }
 }
 
 /// Why a broadcast brought nothing: one with another key does not answer it, but says so over TCP. Only this machine
@@ -377,6 +403,7 @@ mod tests {
     use std::net::TcpListener;
 
     use super::*;
+    use crate::message::{FromScheduler, NodeStatus, Status, ToScheduler};
 
     #[test]
     fn what_is_wrong_with_a_port_is_told_apart() {
@@ -413,5 +440,54 @@ mod tests {
                 }
             }
         });
+    }
+
+    #[test]
+    fn a_daemon_that_has_yet_to_be_let_in_is_waited_for() {
+        executor::block_on(async {
+            let credentials = Credentials::Key(ClusterKey::from_bytes([1; 32]).into());
+            let door = Async::<TcpListener>::bind(([127, 0, 0, 1], 0)).unwrap();
+            let address = door.get_ref().local_addr().unwrap();
+            let theirs = credentials.clone();
+            let _scheduler = executor::spawn(async move {
+                // The node comes between the second look and the third.
+                for look in 0.. {
+                    let (stream, _) = door.accept().await.unwrap();
+                    let connection = Connection::accept(stream, &theirs, KNOCK).await.unwrap();
+                    let (mut sender, mut receiver) = connection.split();
+                    let _: Option<ToScheduler> = receiver.receive().await.unwrap();
+                    let mut status = Status::default();
+                    if look >= 2 {
+                        status.nodes.push(node("127.0.0.1:10245"));
+                    }
+                    let answer = FromScheduler::Status(status);
+                    sender.send(&answer).await.unwrap();
+                }
+            });
+            let mut facts = SchedulerFacts {
+                state: SchedulerState::Answers(address.to_string()),
+                ..SchedulerFacts::default()
+            };
+            ask(&mut facts, &[address], &credentials).await;
+            assert!(facts.own_nodes.is_empty());
+            await_joining(&mut facts, &credentials).await;
+            assert_eq!(facts.own_nodes, ["node"]);
+        });
+    }
+
+    fn node(address: &str) -> NodeStatus {
+        NodeStatus {
+            name: "node".into(),
+            address: address.into(),
+            platform: "x86_64".into(),
+            slots: 1,
+            running: 0,
+            local_jobs: 0,
+            jobs_done: 0,
+            speed_percent: 0,
+            no_remote: None,
+            load_milli: 0,
+            skew_ms: None,
+        }
     }
 }
