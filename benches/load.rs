@@ -226,15 +226,10 @@ impl Speaker {
             schedulers: vec![at.to_string()],
             credentials: Credentials::Open,
             login: Login {
-                name: name.into(),
-                netname: "LOAD".into(),
-                platform: "x86_64".into(),
                 port: if slots > 0 { 10245 } else { 0 },
                 slots,
-                no_remote: None,
                 toolchains: vec![GCC],
-                state: NodeState::default(),
-                seen: Term::default(),
+                ..Login::new(name, "LOAD", "x86_64")
             },
         };
         Self {
@@ -339,18 +334,9 @@ async fn submit(
 
 fn want(submitter: u64, request: u64) -> Want {
     Want {
-        request: RequestId(request),
-        toolchain: GCC,
-        toolchain_bytes: 0,
-        terms: Terms {
-            niceness: 0,
-            platform: "x86_64".into(),
-            preferred: String::new(),
-        },
         file: Bytes::from(&format!("src/module{submitter}/file{}.cpp", request % 500)[..]),
         variant: submitter,
-        except: vec![],
-        own: OwnNode::Nothing,
+        ..Want::new(RequestId(request), GCC, Terms::new("x86_64"))
     }
 }
 

@@ -24,7 +24,7 @@ use crate::config::DaemonConfig;
 use crate::executor;
 use crate::id::{Digest, LeaseId, Term};
 use crate::key::{ClusterKey, Credentials};
-use crate::message::{Login, NodeState};
+use crate::message::Login;
 use crate::reactor::Async;
 use crate::sandbox::ladder;
 use crate::sandbox::spec::{Limits, Rung};
@@ -349,16 +349,13 @@ async fn start(
             (0, Vec::new(), Some(why))
         }
     };
+    let name = config.name.clone().unwrap_or_else(host_name);
     let login = Login {
-        name: config.name.clone().unwrap_or_else(host_name),
-        netname: config.cluster.netname.clone(),
-        platform: platform(),
         port,
         slots,
         no_remote,
         toolchains,
-        state: NodeState::default(),
-        seen: Term::default(),
+        ..Login::new(name, config.cluster.netname.clone(), platform())
     };
     let link = LinkConfig {
         schedulers: config.schedulers.clone(),

@@ -514,7 +514,7 @@ fn report_due(reported: Time, changed: bool) -> Time {
 mod tests {
     use super::*;
     use crate::id::Bytes;
-    use crate::message::{Failure, Grant, Home, Outcome, Terms};
+    use crate::message::{Failure, Grant, Home, Outcome, OwnNode, Terms};
 
     struct Story {
         session: Session,
@@ -524,15 +524,9 @@ mod tests {
     impl Story {
         fn new() -> Self {
             let login = Login {
-                name: "n".into(),
-                netname: "ICE".into(),
-                platform: "x86_64".into(),
                 port: 10245,
                 slots: 4,
-                no_remote: None,
-                toolchains: vec![],
-                state: NodeState::default(),
-                seen: Term::default(),
+                ..Login::new("n", "ICE", "x86_64")
             };
             Self {
                 session: Session::new(login),
@@ -588,29 +582,16 @@ mod tests {
 
     fn want(request: u64) -> Want {
         Want {
-            request: RequestId(request),
-            toolchain: Digest([0; 32]),
-            toolchain_bytes: 0,
-            terms: terms(),
             file: Bytes::from("a.c"),
-            variant: 0,
-            except: vec![],
-            own: crate::message::OwnNode::Locally,
-        }
-    }
-
-    fn terms() -> Terms {
-        Terms {
-            niceness: 0,
-            platform: "x86_64".into(),
-            preferred: String::new(),
+            own: OwnNode::Locally,
+            ..Want::new(RequestId(request), Digest([0; 32]), Terms::new("x86_64"))
         }
     }
 
     fn grant(request: u64, lease: u64) -> Offer {
         Offer::Grant(Grant {
             request: RequestId(request),
-            terms: terms(),
+            terms: Terms::new("x86_64"),
             lease: LeaseId(lease),
             node: NodeId(9),
             name: "w".into(),
