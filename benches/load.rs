@@ -19,11 +19,10 @@ use std::time::{Duration, Instant};
 use ice::connection::Connection;
 use ice::daemon::link::{self, LinkCommand, LinkConfig, LinkEvent};
 use ice::executor;
-use ice::id::{Bytes, Digest, LeaseId, RequestId, Term};
+use ice::id::{Bytes, Digest, LeaseId, RequestId};
 use ice::key::Credentials;
 use ice::message::{
-    Deal, FromScheduler, Login, NodeState, Offer, Outcome, OwnNode, Status, Terms, ToScheduler,
-    Usage, Want,
+    Deal, FromScheduler, Login, Offer, Outcome, Status, Terms, ToScheduler, Usage, Want,
 };
 use ice::reactor::Timer;
 use ice::status;
