@@ -26,7 +26,8 @@ use super::placement::Progress;
 use super::pool::Warm;
 use super::ways::{Measured, Meter};
 
-/// What a compiler may print before the job is compiled locally instead: it waits in memory.
+/// What a compiler may print before the job is compiled locally instead: it waits in memory, and so does
+/// what each change between its two streams costs.
 const OUTPUT_BYTES_MAX: usize = 32 << 20;
 /// Files and directories that a job may write.
 const WRITTEN_MAX: usize = 10_000;
@@ -252,14 +253,17 @@ impl Delivery {
             } => {
                 let data = unpack(chunk)?;
                 self.printed_bytes += data.len();
+                match self.printed.last_mut() {
+                    Some((last, bytes)) if *last == stream => bytes.extend_from_slice(&data),
+                    _ => {
+                        self.printed_bytes += size_of::<(u8, Vec<u8>)>();
+                        self.printed.push((stream, data));
+                    }
+                }
                 if self.printed_bytes > OUTPUT_BYTES_MAX {
                     return misbehaves(format!(
                         "the compiler printed more than {OUTPUT_BYTES_MAX} bytes"
                     ));
-                }
-                match self.printed.last_mut() {
-                    Some((last, bytes)) if *last == stream => bytes.extend_from_slice(&data),
-                    _ => self.printed.push((stream, data)),
                 }
             }
             FromWorker::File { path, mode, size } => {
@@ -290,6 +294,9 @@ impl Delivery {
             FromWorker::Removed(path) => {
                 if !spec.standing.iter().any(|standing| standing.path == path) {
                     return misbehaves(format!("it removed {path}, which nobody told it of"));
+                }
+                if self.removed.contains(&path) {
+                    return misbehaves(format!("it removed {path} twice"));
                 }
                 self.removed.push(path);
             }
@@ -494,4 +501,100 @@ async fn send_file(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::{JobId, LeaseId, Term};
+    use crate::message::Standing;
+
+    /// A job that may write to `/w`, where `/w/old` stands.
+    fn spec() -> JobSpec {
+        let path = |text: &str| AbsPath::parse(text).unwrap();
+        JobSpec {
+            job: JobId(1),
+            lease: LeaseId(1),
+            term: Term(1),
+            tenant: [0; 16],
+            toolchain: Digest([0; 32]),
+            program: path("/usr/bin/cc"),
+            argv: Vec::new(),
+            cwd: path("/w"),
+            env: Vec::new(),
+            umask: 0,
+            terminal: None,
+            writable: vec![path("/w")],
+            standing: vec![Standing {
+                path: path("/w/old"),
+                mode: 0o644,
+                is_empty: false,
+            }],
+            fresh: Vec::new(),
+            entries: Vec::new(),
+        }
+    }
+
+    /// The sentence with which the worker is left that says these things over and over, which it must be before
+    /// it has said `most` of them.
+    fn left_for(most: usize, say: impl Fn(usize) -> FromWorker) -> String {
+        let (spec, mut delivery) = (spec(), Delivery::default());
+        for number in 0..most {
+            match executor::block_on(delivery.take(say(number), &spec)) {
+                Ok(()) => {}
+                Err(Undelivered::Misbehaves(why)) => return why,
+                Err(other) => panic!("{other}"),
+            }
+        }
+        panic!("{most} of them are taken");
+    }
+
+    #[test]
+    fn what_a_worker_can_make_this_machine_hold_has_a_bound() {
+        let path = |name: String| AbsPath::parse(&name[..]).unwrap();
+        let printed = |stream, bytes: usize| FromWorker::Output {
+            stream,
+            chunk: compress::pack(&vec![b'x'; bytes]),
+        };
+        let removed = || FromWorker::Removed(path("/w/old".to_owned()));
+        let made = |number| FromWorker::Made {
+            path: path(format!("/w/{number}")),
+            target: None,
+        };
+        let chunks = OUTPUT_BYTES_MAX / CHUNK_BYTES_MAX + 1;
+        let why = left_for(chunks, |_| printed(1, CHUNK_BYTES_MAX));
+        assert!(why.contains("printed more"), "{why}");
+        // Words of no length on one stream after the other.
+        let why = left_for(OUTPUT_BYTES_MAX / 16, |number| {
+            printed(1 + number as u8 % 2, 0)
+        });
+        assert!(why.contains("printed more"), "{why}");
+        let why = left_for(2, |_| removed());
+        assert!(why.contains("twice"), "{why}");
+        let why = left_for(WRITTEN_MAX + 1, made);
+        assert!(why.contains("files"), "{why}");
+    }
+
+    #[test]
+    fn a_worker_writes_and_removes_only_where_the_command_may() {
+        let path = |name: &str| AbsPath::parse(name).unwrap();
+        let file = |name| FromWorker::File {
+            path: path(name),
+            mode: 0o644,
+            size: 1,
+        };
+        for message in [
+            file("/elsewhere/a.o"),
+            file("/w"),
+            FromWorker::Removed(path("/w/new")),
+            FromWorker::Made {
+                path: path("/wide"),
+                target: None,
+            },
+            FromWorker::Chunk(compress::pack(b"of no file")),
+            FromWorker::Started,
+        ] {
+            left_for(1, |_| message.clone());
+        }
+    }
 }
