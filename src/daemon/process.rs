@@ -32,6 +32,7 @@ use crate::sandbox::zygote::Starter;
 use crate::submitter::job::Submitter;
 use crate::submitter::placement::Placement;
 use crate::sys;
+use crate::worker::fetching::Fetching;
 use crate::worker::job::{Admission, Promise, Room, Worker};
 use crate::worker::store::Store;
 use crate::worker::tenancy::Tenancies;
@@ -423,12 +424,13 @@ async fn start_worker(
         inodes: TREE_INODES,
     };
     let toolchains = store.toolchains();
+    let fetching = Fetching::new(&toolchains);
     let worker = Worker {
         store,
         tenancies: Ok(Tenancies::new(rung, starter, trees, config.verify_trees)),
         admission: Box::new(NodeSlots(node.clone())),
         limits,
-        fetching: smol::lock::Mutex::new(()),
+        fetching,
     };
     executor::spawn(crate::worker::server::serve(
         listener,

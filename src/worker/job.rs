@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use smol::io::AsyncReadExt;
 
 use super::conversation::{Conversation, Failed};
+use super::fetching::Fetching;
 use super::store::{Pins, Placed, Store, StoreError};
 use super::tenancy::{Occupied, Tenancies, Tenancy};
 use super::tree::{TreeError, WrittenKind};
@@ -64,8 +65,8 @@ pub struct Worker {
     pub admission: Box<dyn Admission>,
     /// What a job may use.
     pub limits: Limits,
-    /// One at a time fetches a toolchain.
-    pub fetching: smol::lock::Mutex<()>,
+    /// Who fetches which toolchain.
+    pub fetching: Fetching,
 }
 
 /// A job that was done.
@@ -232,9 +233,8 @@ async fn toolchain(
     if let Some(placed) = standing(worker, digest).await {
         return Ok(placed);
     }
-    // Many jobs meet a new toolchain at once; one of them fetches it for all.
-    let _fetching = conversation
-        .unless_cancelled(worker.fetching.lock())
+    let _turn = conversation
+        .unless_cancelled(worker.fetching.turn(digest))
         .await?;
     if let Some(placed) = standing(worker, digest).await {
         return Ok(placed);
@@ -257,7 +257,6 @@ async fn toolchain(
         digest.short(),
         manifest.entries.len()
     );
-    let before = worker.store.toolchains();
     let pins = fetch(worker, &manifest.entries, conversation).await?;
     let store = worker.store.clone();
     let placed = smol::unblock(move || store.materialise(&manifest))
@@ -267,19 +266,17 @@ async fn toolchain(
             error => from_store(error),
         })?;
     drop(pins);
-    let after = worker.store.toolchains();
-    let added = after
-        .iter()
-        .filter(|digest| !before.contains(digest))
-        .copied()
-        .collect();
-    let removed = before
-        .iter()
-        .filter(|digest| !after.contains(digest))
-        .copied()
-        .collect();
-    worker.admission.toolchains(added, removed);
+    tell_toolchains(worker);
     Ok(placed)
+}
+
+/// Tells the node which toolchains have come and gone. They go when room is made for anything else.
+fn tell_toolchains(worker: &Worker) {
+    let (store, admission) = (&worker.store, &worker.admission);
+    worker.fetching.tell(
+        || store.toolchains(),
+        |added, removed| admission.toolchains(added, removed),
+    );
 }
 
 /// The toolchain, if it is in the store. One that an earlier process left there is hashed whole when it
@@ -331,6 +328,7 @@ async fn fetch(
             error => from_store(error),
         })?);
     }
+    tell_toolchains(worker);
     Ok(pins)
 }
 
