@@ -14,6 +14,7 @@ use super::look::Look;
 use super::missing::{self, Finding};
 use crate::account::{self, Phase};
 use crate::args::{self, ForcedKind, Plan, Profiles, Unit};
+use crate::dictionary::JOB_ENTRIES_MAX;
 use crate::id::{AbsPath, Bytes, Digest};
 use crate::include::{
     Decline, Family, Forced, Language, Limits, Listed, Scan, ScanRequest, Scanner, SearchList,
@@ -131,7 +132,7 @@ impl Sources {
             let another = self.scan_unit(call, cwd, plan, unit, toolchain).await?;
             scan = united(&scan, &another);
         }
-        Ok(scan)
+        bounded(scan)
     }
 
     /// Every file that the compile could open for one of its inputs.
@@ -411,6 +412,16 @@ fn united(one: &Scan, other: &Scan) -> Scan {
     }
 }
 
+/// A scan that a job can carry. The scanner has a bound for one input; several together may lie above what a
+/// worker accepts, and it would be blamed for that.
+fn bounded(scan: Scan) -> Result<Scan, Declined> {
+    if scan.entries.len() > JOB_ENTRIES_MAX {
+        let sentence = format!("more than {JOB_ENTRIES_MAX} files and directories");
+        return Err((Decline::Budget.word().to_owned(), sentence));
+    }
+    Ok(scan)
+}
+
 fn forced_of(forced: &args::Forced) -> (Forced, Bytes) {
     let kind = match forced.kind {
         ForcedKind::Include => Forced::Include,
@@ -422,4 +433,44 @@ fn forced_of(forced: &args::Forced) -> (Forced, Bytes) {
 /// The value of a `-D`; a `-U` takes nothing away from what could be included.
 fn definition(define: &[u8]) -> Option<Bytes> {
     define.strip_prefix(b"-D").map(Bytes::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::include::EntryNumber;
+    use crate::message::{Entry, EntryKind};
+
+    /// A scan of so many directories, which begin at this number.
+    fn scan(first: usize, count: usize) -> Scan {
+        let listed = |number: usize| Listed {
+            number: EntryNumber(number as u64),
+            entry: Arc::new(Entry {
+                path: AbsPath::parse(&format!("/{number:06}")[..]).unwrap(),
+                kind: EntryKind::Directory,
+            }),
+        };
+        Scan {
+            entries: (first..first + count).map(listed).collect(),
+            uses_time: false,
+            main: AbsPath::parse("/a.c").unwrap(),
+        }
+    }
+
+    #[test]
+    fn inputs_that_are_too_much_together_are_declined_and_no_worker_is_blamed() {
+        let half = JOB_ENTRIES_MAX / 2;
+        for (first, count, is_accepted) in [
+            (half, half, true),
+            (half, half + 1, false),
+            // What is read for both counts once.
+            (half - 1, half + 1, true),
+        ] {
+            let both = bounded(united(&scan(0, half), &scan(first, count)));
+            assert_eq!(both.is_ok(), is_accepted, "{first} {count}");
+            if let Err((word, _)) = both {
+                assert_eq!(word, "too-many-files");
+            }
+        }
+    }
 }
