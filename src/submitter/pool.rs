@@ -13,7 +13,6 @@ use crate::connection::{Connection, ConnectionError, Receiver, Sender};
 use crate::dictionary::Encoder;
 use crate::executor;
 use crate::key::Credentials;
-use crate::reactor::Timer;
 
 /// How long a worker may take to accept and shake hands.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(1500);
@@ -97,18 +96,12 @@ impl Pool {
         }
         drop(idle);
         let idle = self.idle.clone();
-        executor::spawn(async move {
-            loop {
-                Timer::after(TIDY_EVERY).await;
-                let mut idle = lock(&idle);
-                idle.forget_idle(Instant::now());
-                if idle.waiting.is_empty() {
-                    idle.is_tidied = false;
-                    return;
-                }
-            }
-        })
-        .detach();
+        executor::repeat(TIDY_EVERY, move || {
+            let mut idle = lock(&idle);
+            idle.forget_idle(Instant::now());
+            idle.is_tidied = !idle.waiting.is_empty();
+            idle.is_tidied
+        });
     }
 }
 

@@ -13,6 +13,7 @@ use smol::io::AsyncReadExt;
 
 use super::conversation::{Conversation, Failed};
 use super::fetching::Fetching;
+use super::inventory::WRITABLE_MAX;
 use super::store::{Pins, Placed, Store, StoreError};
 use super::tenancy::{Occupied, Tenancies, Tenancy};
 use super::tree::{TreeError, WrittenKind};
@@ -28,8 +29,6 @@ use crate::sandbox::spec::{Ended, Launch, Limits};
 use crate::sys;
 use crate::toolchain::manifest as toolchain;
 
-/// Directories that a command may write, at most.
-const WRITABLE_MAX: usize = 64;
 /// Arguments and variables of a job, at most.
 const WORDS_MAX: usize = 100_000;
 
