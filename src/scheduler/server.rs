@@ -35,6 +35,7 @@ use crate::scheduler::speed::Speeds;
 use crate::scheduler::state::{Action, Core, Event, PeerId, Rules};
 use crate::scheduler::tally::Tally;
 use crate::scheduler::text_port::{self, Request};
+use crate::threads;
 
 /// Peers, at most: nodes and lookers.
 const PEERS_MAX: usize = 4096;
@@ -380,12 +381,12 @@ impl Dispatcher {
                 self.remember_at = Instant::now() + memory::EVERY;
                 // It takes a while, and nobody has to wait for it.
                 if let Some(write) = self.remember() {
-                    executor::spawn(smol::unblock(write)).detach();
+                    threads::detached(write);
                 }
             }
         }
         if let Some(write) = self.remember() {
-            smol::unblock(write).await;
+            threads::unblock(write).await;
         }
     }
 
