@@ -1,7 +1,7 @@
 //! Runs all tasks of a process on the one thread that also waits for its sockets.
 //!
 //! A daemon's work per message is short; what is long (files, hashing, compression of large data)
-//! goes to `smol::unblock`'s threads. With smol's global executor each event wakes one thread to
+//! goes to other [`crate::threads`]. With smol's global executor each event wakes one thread to
 //! notice it and another to act on it, and these switches were more than half of what a small job
 //! cost the daemons.
 

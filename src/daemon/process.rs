@@ -32,6 +32,7 @@ use crate::sandbox::zygote::Starter;
 use crate::submitter::job::Submitter;
 use crate::submitter::placement::Placement;
 use crate::sys;
+use crate::threads;
 use crate::worker::fetching::Fetching;
 use crate::worker::job::{Admission, Promise, Room, Worker};
 use crate::worker::store::Store;
@@ -390,7 +391,7 @@ async fn start_worker(
         .port();
     let listener = Async::new(listener).map_err(|error| error.to_string())?;
     let (directory, limit) = (config.cache_dir.clone(), config.cache_limit);
-    let store = smol::unblock(move || Store::open(&directory, limit)).await;
+    let store = threads::unblock(move || Store::open(&directory, limit)).await;
     let store = store.map_err(|error| format!("the cache: {error}"))?;
     let program = ladder::own_program();
     let mut rungs = vec![(Rung::UserNamespaces, Starter::Here(program.clone()))];

@@ -28,6 +28,7 @@ use crate::scheduler::speed::Speeds;
 use crate::scheduler::state::{Action, Core, Event, PeerId, Rules};
 use crate::scheduler::tally::Tally;
 use crate::scheduler::text_port::Request;
+use crate::threads;
 
 /// Arrivals that wait for an election, at most. It takes less than two seconds.
 const UNDECIDED_MAX: usize = PEERS_MAX;
@@ -163,11 +164,11 @@ impl Dispatcher {
                 && let Some(write) = self.remember()
             {
                 // It takes a while, and nobody has to wait for it.
-                executor::spawn(smol::unblock(write)).detach();
+                threads::detached(write);
             }
         }
         if let Some(write) = self.remember() {
-            smol::unblock(write).await;
+            threads::unblock(write).await;
         }
     }
 

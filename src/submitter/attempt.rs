@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use smol::future::FutureExt;
 
 use crate::account::{self, Phase};
-use crate::compress;
+use crate::compress::{self, CompressError, Unpacker};
 use crate::connection::ConnectionError;
 use crate::dictionary::Named;
 use crate::executor;
@@ -19,6 +19,7 @@ use crate::id::{AbsPath, Bytes, Digest};
 use crate::message::{
     CHUNK_BYTES_MAX, Failure, FromWorker, JobSpec, Manifest, SILENCE_MS, ToWorker, Usage,
 };
+use crate::threads;
 
 use super::output::{self, Pending};
 use super::parcels::{Content, Packed, Parcel, Parcels};
@@ -154,7 +155,7 @@ impl Delivered {
         let commit = move || account::during(Phase::Commit, commit);
         match is_prompt {
             true => commit(),
-            false => smol::unblock(commit).await,
+            false => threads::unblock(commit).await,
         }
     }
 }
@@ -241,6 +242,8 @@ struct Delivery {
     made: Vec<(AbsPath, Option<Bytes>)>,
     removed: Vec<AbsPath>,
     file_bytes: u64,
+    /// For the pieces of files, of which a large object has dozens.
+    unpacker: Unpacker,
 }
 
 impl Delivery {
@@ -251,7 +254,7 @@ impl Delivery {
                 stream: stream @ (1 | 2),
                 chunk,
             } => {
-                let data = unpack(chunk)?;
+                let data = compress::unpack(chunk).map_err(damaged)?;
                 self.printed_bytes += data.len();
                 match self.printed.last_mut() {
                     Some((last, bytes)) if *last == stream => bytes.extend_from_slice(&data),
@@ -275,17 +278,16 @@ impl Delivery {
                 let create = move || account::during(Phase::Commit, create);
                 self.files.push(match is_prompt {
                     true => create()?,
-                    false => smol::unblock(create).await?,
+                    false => threads::unblock(create).await?,
                 });
             }
             FromWorker::Chunk(chunk) => {
-                let data = unpack(chunk)?;
-                let Some(mut pending) = self.files.pop() else {
+                let data = (self.unpacker.unpack(&chunk)).map_err(damaged)?;
+                let Some(pending) = self.files.last_mut() else {
                     return misbehaves("a chunk of no file".to_owned());
                 };
                 // A write of a chunk to the page cache takes less than the way to another thread.
-                account::during(Phase::Commit, || pending.write(&data))?;
-                self.files.push(pending);
+                account::during(Phase::Commit, || pending.write(data))?;
             }
             FromWorker::Made { path, target } => {
                 self.announce(&path, spec)?;
@@ -365,8 +367,8 @@ impl Delivery {
     }
 }
 
-fn unpack(chunk: crate::message::Chunk) -> Result<Vec<u8>, Undelivered> {
-    compress::unpack(chunk).map_err(|error| Undelivered::Misbehaves(error.to_string()))
+fn damaged(error: CompressError) -> Undelivered {
+    Undelivered::Misbehaves(error.to_string())
 }
 
 async fn send(warm: &mut Warm, message: &ToWorker) -> Result<(), Undelivered> {
@@ -486,7 +488,7 @@ async fn send_file(
             let result = Read::by_ref(&mut reader).take(want).read_to_end(&mut piece);
             (reader, result.map(|_| compress::pack(&piece)))
         };
-        let (reader, chunk) = smol::unblock(read).await;
+        let (reader, chunk) = threads::unblock(read).await;
         file = Some(reader);
         match chunk {
             Ok(chunk) if chunk.size > 0 => {

@@ -19,6 +19,7 @@ use crate::compress;
 use crate::executor;
 use crate::id::Digest;
 use crate::message::{CHUNK_BYTES_MAX, Chunk};
+use crate::threads;
 
 /// A file of this size is read at once, checked before it is sent, and kept.
 const KEPT_BYTES_MAX: u64 = 4 << 20;
@@ -96,7 +97,7 @@ impl Parcels {
             return digests.zip(found.into_iter().map(Parcel::Packed)).collect();
         }
         let shelf = self.shelf.clone();
-        let parcels = smol::unblock(move || {
+        let parcels = threads::unblock(move || {
             let pack = |(digest, content): (Digest, Content)| {
                 let now = Instant::now();
                 let known = lock(&shelf).find(&digest, now);

@@ -27,6 +27,7 @@ use crate::message::{
 use crate::reactor::Async;
 use crate::sandbox::spec::{Ended, Launch, Limits};
 use crate::sys;
+use crate::threads;
 use crate::toolchain::manifest as toolchain;
 
 /// Arguments and variables of a job, at most.
@@ -258,7 +259,7 @@ async fn toolchain(
     );
     let pins = fetch(worker, &manifest.entries, conversation).await?;
     let store = worker.store.clone();
-    let placed = smol::unblock(move || store.materialise(&manifest))
+    let placed = threads::unblock(move || store.materialise(&manifest))
         .await
         .map_err(|error| match error {
             StoreError::Manifest(_) => Failed::new(Failure::Invalid, error.to_string()),
@@ -282,7 +283,7 @@ fn tell_toolchains(worker: &Worker) {
 /// is first asked for.
 async fn standing(worker: &Arc<Worker>, digest: Digest) -> Option<Placed> {
     let store = worker.store.clone();
-    smol::unblock(move || store.toolchain(&digest)).await
+    threads::unblock(move || store.toolchain(&digest)).await
 }
 
 /// Gets the blobs of `entries` that the store lacks. They can't leave it while the result lives.
@@ -300,7 +301,7 @@ async fn fetch(
     let digests: Vec<Digest> = sizes.keys().copied().collect();
     // What an earlier process left in the store is hashed before it is used: that takes time.
     let store = worker.store.clone();
-    let (mut pins, lacking) = smol::unblock(move || store.pin(&digests)).await;
+    let (mut pins, lacking) = threads::unblock(move || store.pin(&digests)).await;
     if lacking.is_empty() {
         return Ok(pins);
     }
@@ -350,7 +351,7 @@ async fn materialise(
     let _pins = fetch(worker, &missing, conversation).await?;
     let (store, tenancy) = (worker.store.clone(), tenancy.clone());
     let gone = || Failed::new(Failure::Internal, "a pinned blob left the store");
-    smol::unblock(move || {
+    threads::unblock(move || {
         for entry in &missing {
             let EntryKind::File { digest, .. } = &entry.kind else {
                 continue;
