@@ -5,7 +5,7 @@
 //! placement, and without watchers nothing is collected but counts and the jobs of the moment, which
 //! are bounded by the queue and the leases.
 //!
-//! Knows no socket: [`super::outbox`] leaves out news for a watcher that reads too slowly, counts
+//! Knows no socket: `outbox` leaves out news for a watcher that reads too slowly, counts
 //! them, and the watcher asks for a new snapshot.
 
 mod bulletin;

@@ -1,6 +1,6 @@
 //! The scheduler's ports, and the tasks behind them.
 //!
-//! One task owns the core ([`super::dispatcher`]). Connections become peers only after handshake and first
+//! One task owns the core (`dispatcher`). Connections become peers only after handshake and first
 //! message (`door`). The others, each a task of its own and each known to the dispatcher by a channel only: the
 //! herald, who takes part in elections; the text port; the page and its audience.
 
