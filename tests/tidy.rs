@@ -111,6 +111,7 @@ const LAYERS: [(&str, &[&str]); 5] = [
             "names",
             "reactor",
             "sandbox",
+            "sight",
             "signal",
             "sys",
             "toolchain",
