@@ -344,16 +344,28 @@ fn what_the_guide_says_of_build_systems_works() {
         return;
     }
     let mut desks = Desks::new();
-    for project in ["make", "cmake", "ccache", "cross"] {
+    for project in [
+        "make",
+        "cmake",
+        "autotools",
+        "linux",
+        "wine",
+        "ccache",
+        "cross",
+    ] {
         desks.with_project(project);
     }
     let alpha = desks.at("alpha");
-    alpha.types(CMAKE);
+    for project in [CMAKE, AUTOTOOLS, LINUX, WINE] {
+        let (said, failed) = alpha.types(project);
+        assert_eq!(failed, "", "{said}");
+    }
     // The other machine has no C++ here, and no numbers of 128 bits.
     alpha.types(
         "sed -i 's,^all: .*,all: $(filter-out %sha256.o;$(C_OBJECTS)),;s/;/,/' ~/cross/Makefile\n",
     );
-    alpha.types("ice scheduler -d && ice daemon -d && ice key show >~/key\n");
+    // What this machine takes itself, while it is free, would say nothing.
+    alpha.types("ice scheduler -d && ice daemon -d -m 0 && ice key show >~/key\n");
     let key = fs::read_to_string(alpha.home.join("key")).unwrap();
     let beta = desks.at("beta");
     let (said, failed) = beta.types(&format!("ice key import <<< '{key}' && ice daemon -d\n"));
@@ -365,8 +377,13 @@ fn what_the_guide_says_of_build_systems_works() {
         let jobs = crate::joblog::read(&log);
         fs::remove_file(&log).unwrap_or_else(|_| panic!("no call of a compiler:\n{typed}\n{said}"));
         let remote = jobs.iter().filter(|job| job.is_remote()).count();
-        // The first may run here, while this machine is free.
         assert!(remote > 0, "{remote} remote jobs of\n{typed}\n{said}");
+        // So many that each of the three compilers must be among them.
+        let of_two = 2 * 6;
+        assert!(
+            !typed.contains("i386_CC") || remote > of_two,
+            "{remote} remote jobs of\n{typed}\n{said}"
+        );
     });
 }
 
@@ -379,6 +396,74 @@ add_executable(digest ${sources})
 END
 mkdir ~/cmake/build
 ";
+
+/// A configure that takes compilers and tries the first, as autoconf's do; autoconf's own is built in
+/// `tests/company`.
+const AUTOTOOLS: &str = r#"cd ~/autotools
+sed 's/^CC = .*/CC = @CC@/; s/^CXX = .*/CXX = @CXX@/' Makefile >Makefile.in
+rm Makefile
+cat >configure <<'END'
+#!/bin/sh -e
+for word; do export "$word"; done
+echo 'int main(void) { return 0; }' >conftest.c
+$CC -c conftest.c
+sed "s/@CC@/$CC/; s/@CXX@/$CXX/" Makefile.in >Makefile
+END
+chmod +x configure
+cd ~
+"#;
+
+/// A tree in the kernel's manner: a tool for this machine writes a header that each file includes.
+const LINUX: &str = r##"cd ~/linux
+mkdir scripts
+cat >scripts/conf.c <<'END'
+#include <stdio.h>
+int main(void) { return puts("#define CONFIG_SMP 1") < 0; }
+END
+cat >Makefile <<'END'
+HOSTCC = gcc
+built-in.a: $(patsubst %.c,%.o,$(wildcard c/*.c))
+	ar cDPrST $@ $^
+%.o: %.c include/generated/autoconf.h
+	$(CC) -Wp,-MMD,$(@D)/.$(@F).d -include ./include/generated/autoconf.h -fno-PIE -O2 -c -o $@ $<
+include/generated/autoconf.h: scripts/conf
+	mkdir -p $(@D) && scripts/conf >$@
+scripts/conf: scripts/conf.o
+	$(HOSTCC) -o $@ $<
+scripts/conf.o: scripts/conf.c
+	$(HOSTCC) -Wp,-MMD,scripts/.conf.o.d -c -o $@ $<
+END
+cd ~
+"##;
+
+/// Six files for this machine and for two kinds of Windows.
+const WINE: &str = r##"cd ~/wine
+mkdir dlls
+for name in a b c d e f; do echo "#include <stddef.h>
+size_t $name(void) { return sizeof(void *); }" >dlls/$name.c; done
+cat >configure <<'END'
+#!/bin/sh -e
+echo "archs = unix" >Makefile
+for word; do
+    case $word in
+        --enable-archs=*) echo "$word" | sed 's/.*=/archs += /; s/,/ /g' ;;
+        *) echo "$word" ;;
+    esac
+done >>Makefile
+cat >>Makefile <<'RULES'
+names = $(basename $(notdir $(wildcard dlls/*.c)))
+all: $(foreach arch,$(archs),$(names:%=$(arch)/%.o))
+unix/%.o: dlls/%.c
+	mkdir -p $(@D) && $(CC) -O2 -fPIC -c -o $@ $<
+i386/%.o: dlls/%.c
+	mkdir -p $(@D) && $(i386_CC) -O2 -c -o $@ $<
+x86_64/%.o: dlls/%.c
+	mkdir -p $(@D) && $(x86_64_CC) -O2 -c -o $@ $<
+RULES
+END
+chmod +x configure
+cd ~
+"##;
 
 #[test]
 fn what_the_guide_says_of_containers_works() {
