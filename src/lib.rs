@@ -115,6 +115,7 @@ pub mod signal;
 pub mod status;
 pub mod submitter;
 pub mod sys;
+pub mod threads;
 pub mod toolchain;
 pub mod whereabouts;
 pub mod worker;

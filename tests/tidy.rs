@@ -114,6 +114,7 @@ const LAYERS: [(&str, &[&str]); 5] = [
             "sight",
             "signal",
             "sys",
+            "threads",
             "toolchain",
             "whereabouts",
             "worker/store",
