@@ -1,6 +1,7 @@
 //! The scheduler's page over a cluster that does not exist, for whoever changes the page.
 //!
-//! `cargo run --example page [ADDRESS] [NODES]` serves it at `127.0.0.1:8767` or the address that is given.
+//! `cargo run --example page [ADDRESS] [NODES] [JOB_MS]` serves it at `127.0.0.1:8767` or the address that is given.
+//! `127.0.0.1:8767 1000 3000` is a cluster of 1000 nodes with some 5000 events a second.
 
 use std::time::{Duration, Instant};
 
@@ -21,6 +22,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
     let place = arguments.next().unwrap_or_default();
     let nodes = arguments.next().map_or(Ok(12), |nodes| nodes.parse())?;
+    let job_ms = arguments.next().map_or(Ok(1500), |ms| ms.parse())?;
     let HttpConfig { address, names } = HttpConfig::at(&place)?;
     executor::block_on(async {
         let listener = Async::<std::net::TcpListener>::bind(address)?;
@@ -39,7 +41,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         telling.send(Told::Role(role)).await?;
         let (outbox, line) = channel::bounded(64);
         telling.send(Told::Line(line)).await?;
-        let mut demo = Demo::new(7, nodes, Duration::from_millis(1500));
+        let mut demo = Demo::new(7, nodes, Duration::from_millis(job_ms));
         let start = Instant::now();
         let mut tally = Tally::default();
         loop {

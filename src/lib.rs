@@ -111,6 +111,7 @@ pub mod news;
 pub mod reactor;
 pub mod sandbox;
 pub mod scheduler;
+pub mod sight;
 pub mod signal;
 pub mod status;
 pub mod submitter;

@@ -54,6 +54,29 @@ pub struct Call {
     pub terminal: Option<Terminal>,
     /// The client's own niceness.
     pub niceness: i8,
+    /// What the client sees at the paths that it names: a daemon that sees something else answers
+    /// [`Answer::Local`].
+    pub sight: Sight,
+}
+
+/// What a client sees at some paths; none where it sees nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sight {
+    /// At `/`.
+    pub root: Option<FileNumber>,
+    /// At the working directory's path.
+    pub directory: Option<FileNumber>,
+    /// At the compiler's path.
+    pub compiler: Option<FileNumber>,
+}
+
+/// How the kernel tells files apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileNumber {
+    /// `st_dev`.
+    pub device: u64,
+    /// `st_ino`.
+    pub inode: u64,
 }
 
 /// The size of a terminal in characters; a compiler breaks its lines by it.
@@ -505,6 +528,9 @@ pub enum ToScheduler {
 /// A scheduler hears from each node at least this often, and takes a node that it has not heard
 /// for four times as long for dead. Each answers with [`FromScheduler::Alive`].
 pub const REPORT_EVERY_MS: u64 = 500;
+
+/// What [`Login::no_remote`] says when that is its owner's wish.
+pub const NO_REMOTE_BY_CHOICE: &str = "it was started so (--no-remote, or no slots)";
 
 /// Who a node is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

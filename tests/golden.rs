@@ -188,6 +188,17 @@ fn messages() -> Vec<String> {
             columns: 80,
         }),
         niceness: -1,
+        sight: Sight {
+            root: Some(FileNumber {
+                device: 1,
+                inode: 2,
+            }),
+            directory: Some(FileNumber {
+                device: 3,
+                inode: 300,
+            }),
+            compiler: None,
+        },
     };
     let job = JobSpec {
         job: JobId(1),

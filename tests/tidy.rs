@@ -112,6 +112,7 @@ const LAYERS: [(&str, &[&str]); 5] = [
             "names",
             "reactor",
             "sandbox",
+            "sight",
             "signal",
             "sys",
             "threads",

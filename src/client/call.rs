@@ -18,6 +18,7 @@ use crate::args;
 use crate::id::Bytes;
 use crate::masquerade::{self, Language};
 use crate::message::{Answer, Call, CallKind, PROTOCOL, Report, Terminal};
+use crate::sight;
 use crate::sys;
 
 /// The daemon has this long, in total, to take a call.
@@ -387,6 +388,7 @@ fn call(
         umask: current_umask(),
         terminal: terminal(),
         niceness: sys::niceness(),
+        sight: sight::look(cwd, program.path.as_path()),
     }
 }
 

@@ -24,7 +24,7 @@ use crate::config::DaemonConfig;
 use crate::executor;
 use crate::id::{Digest, LeaseId, Term};
 use crate::key::{ClusterKey, Credentials};
-use crate::message::Login;
+use crate::message::{Login, NO_REMOTE_BY_CHOICE};
 use crate::reactor::Async;
 use crate::sandbox::ladder;
 use crate::sandbox::spec::{Limits, Rung};
@@ -338,7 +338,7 @@ async fn start(
     executor::spawn(dispatcher).detach();
 
     let worker = if config.no_remote || slots == 0 {
-        Err("it was started so (--no-remote, or no slots)".to_owned())
+        Err(NO_REMOTE_BY_CHOICE.to_owned())
     } else {
         start_worker(config, credentials, slots, &node, broker).await
     };

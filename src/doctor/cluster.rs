@@ -2,7 +2,7 @@
 
 use super::facts::{
     DaemonFacts, DaemonState, Facts, KeyFacts, KeyState, NodeFacts, Reach, SchedulerFacts,
-    SchedulerState, Trial,
+    SchedulerState, Trial, only_submits,
 };
 use super::finding::{Finding, Group};
 use crate::message::NodeStatus;
@@ -93,6 +93,14 @@ fn daemon(facts: &DaemonFacts) -> Finding {
             group,
             format!("the one at {} is another version: {why}", place.display()),
             "stop it and start it anew: ice daemon -d",
+        ),
+        DaemonState::OtherFiles(place) => Finding::broken(
+            group,
+            format!(
+                "the one at {} sees other files: it is not in this container, so all compiles are local",
+                place.display()
+            ),
+            "export ICE_SOCKET=/var/tmp/ice.sock && ice daemon -d -m 0",
         ),
         DaemonState::Answers(place, owner) => {
             let whose = match *owner {
@@ -315,15 +323,15 @@ fn nodes(facts: &Facts, findings: &mut Vec<Finding>) {
 
 fn this_node(node: &NodeFacts, status: Option<&NodeStatus>) -> Finding {
     let (group, name) = (Group::Nodes, &node.name);
+    if status.is_some_and(only_submits) || node.address.ends_with(":0") {
+        return Finding::fine(group, format!("{name} only submits"));
+    }
     if let Some(why) = status.and_then(|status| status.no_remote.as_ref()) {
         let mend = match &why[..] {
             "blocked" => "unblock it in `ice monitor`",
             _ => "ice doctor   # on that machine",
         };
         return Finding::warning(group, format!("{name} takes no jobs: {why}"), mend);
-    }
-    if status.is_some_and(|status| status.slots == 0) || node.address.ends_with(":0") {
-        return Finding::fine(group, format!("{name} only submits"));
     }
     if node.reach != Reach::Reached {
         return unreached(group, name, &node.address, &node.reach);
@@ -358,6 +366,7 @@ mod tests {
     use super::super::finding::Grade;
     use super::super::illness::{Illness, assert_each_is_named, assert_healthy};
     use super::*;
+    use crate::message::NO_REMOTE_BY_CHOICE;
 
     #[test]
     fn a_healthy_cluster_has_nothing_wrong() {
@@ -428,6 +437,14 @@ mod tests {
             Grade::Broken,
             "another version",
             "start it anew",
+        ),
+        (
+            "a daemon beyond the container",
+            |facts| facts.daemon.state = DaemonState::OtherFiles("/s".into()),
+            Group::Daemon,
+            Grade::Broken,
+            "sees other files",
+            "ICE_SOCKET=",
         ),
         (
             "no scheduler in the network",
@@ -594,6 +611,15 @@ mod tests {
     #[test]
     fn each_illness_is_named_with_what_mends_it_and_nothing_else_is() {
         assert_each_is_named(findings, ILLNESSES);
+    }
+
+    #[test]
+    fn a_node_that_only_submits_is_as_it_should_be() {
+        let mut facts = healthy();
+        let status = facts.scheduler.status.as_mut().unwrap();
+        status.nodes[1].no_remote = Some(NO_REMOTE_BY_CHOICE.into());
+        let only_submits = Finding::fine(Group::Nodes, "bellows only submits");
+        assert!(findings(&facts).contains(&only_submits));
     }
 
     #[test]

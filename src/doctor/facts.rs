@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use crate::message::Status;
+use crate::message::{NO_REMOTE_BY_CHOICE, NodeStatus, Status};
 
 /// Everything.
 #[derive(Clone, Debug, Default)]
@@ -83,6 +83,8 @@ pub enum DaemonState {
     Silent(PathBuf),
     /// It speaks another version.
     OtherVersion(PathBuf, String),
+    /// It sees other files than this process.
+    OtherFiles(PathBuf),
     /// It took a call. With the user whose process it is.
     Answers(PathBuf, u32),
 }
@@ -110,6 +112,20 @@ pub struct SchedulerFacts {
     pub own_nodes: Vec<String>,
     /// This node's name, as the configuration has it.
     pub name: String,
+}
+
+impl SchedulerFacts {
+    /// Whether the nodes of this machine were told to take no jobs of others.
+    pub fn only_submits(&self) -> bool {
+        let listed = self.status.iter().flat_map(|status| &status.nodes);
+        let mut own = listed.filter(|node| self.own_nodes.contains(&node.name));
+        !self.own_nodes.is_empty() && own.all(only_submits)
+    }
+}
+
+/// Whether this node was told to take no jobs of others.
+pub(super) fn only_submits(node: &NodeStatus) -> bool {
+    node.slots == 0 || node.no_remote.as_deref() == Some(NO_REMOTE_BY_CHOICE)
 }
 
 /// What came of connecting to the scheduler.
@@ -264,8 +280,6 @@ pub enum Trial {
 /// A machine that is as it should be, for tests that break one thing of it.
 #[cfg(test)]
 pub(super) fn healthy() -> Facts {
-    use crate::message::NodeStatus;
-
     let node = |name: &str, last: u8| NodeStatus {
         name: name.into(),
         address: format!("10.0.0.{last}:10245"),

@@ -22,6 +22,8 @@ const INODES_LOW: u64 = 10_000;
 /// What is to be said of them.
 pub(super) fn findings(facts: &Facts) -> Vec<Finding> {
     let mut findings = Vec::new();
+    let needed = !facts.scheduler.only_submits();
+    let sandbox = |probed| sandbox(probed, needed);
     findings.extend(facts.sandbox.as_ref().map(sandbox));
     compilers(&facts.compilers, &mut findings);
     findings.extend(facts.archive.as_ref().map(archive));
@@ -30,10 +32,14 @@ pub(super) fn findings(facts: &Facts) -> Vec<Finding> {
     findings
 }
 
-fn sandbox(probed: &Result<String, String>) -> Finding {
+fn sandbox(probed: &Result<String, String>, needed: bool) -> Finding {
     let group = Group::Sandbox;
     match probed {
         Ok(rung) => Finding::fine(group, format!("{rung}: this machine can take jobs")),
+        Err(_) if !needed => {
+            let what = "none can be built, and none is needed: this machine only submits";
+            Finding::fine(group, what)
+        }
         Err(why) => Finding::broken(
             group,
             format!("none can be built, so this machine takes no jobs of others: {why}"),
@@ -46,6 +52,8 @@ fn sandbox(probed: &Result<String, String>) -> Finding {
 fn sandbox_mend(why: &str) -> &'static str {
     if why.contains("max_user_namespaces") {
         "sudo sysctl user.max_user_namespaces=10000"
+    } else if why.contains("seccomp=unconfined") {
+        "podman run --security-opt seccomp=unconfined --security-opt apparmor=unconfined ...   # or docker"
     } else if why.contains("apparmor_restrict") {
         "sudo sysctl kernel.apparmor_restrict_unprivileged_userns=0"
     } else if why.contains("unprivileged_userns_clone") {
@@ -314,6 +322,7 @@ mod tests {
     use super::super::finding::Grade;
     use super::super::illness::{Illness, assert_each_is_named, assert_healthy};
     use super::*;
+    use crate::message::NO_REMOTE_BY_CHOICE;
 
     #[test]
     fn a_healthy_machine_has_nothing_wrong() {
@@ -371,6 +380,14 @@ mod tests {
             Grade::Broken,
             "takes no jobs of others",
             "apparmor_restrict_unprivileged_userns=0",
+        ),
+        (
+            "a container",
+            |facts| facts.sandbox = Some(Err("`--security-opt seccomp=unconfined`".into())),
+            Group::Sandbox,
+            Grade::Broken,
+            "takes no jobs of others",
+            "podman run --security-opt",
         ),
         (
             "a compiler that can't be sent",
@@ -540,6 +557,21 @@ mod tests {
     #[test]
     fn each_illness_is_named_with_what_mends_it_and_nothing_else_is() {
         assert_each_is_named(findings, ILLNESSES);
+    }
+
+    #[test]
+    fn who_only_submits_needs_no_sandbox() {
+        let mut facts = healthy();
+        facts.sandbox = Some(Err("EPERM".into()));
+        let broken = |facts: &Facts| findings(facts).iter().any(|of| of.grade == Grade::Broken);
+        assert!(broken(&facts));
+        let status = facts.scheduler.status.as_mut().unwrap();
+        // Another machine's wish is not this one's.
+        status.nodes[1].no_remote = Some(NO_REMOTE_BY_CHOICE.into());
+        assert!(broken(&facts));
+        let status = facts.scheduler.status.as_mut().unwrap();
+        status.nodes[0].no_remote = Some(NO_REMOTE_BY_CHOICE.into());
+        assert!(!broken(&facts));
     }
 
     #[test]

@@ -23,6 +23,7 @@ use crate::executor;
 use crate::key::{ClusterKey, Credentials, KeyError};
 use crate::message::{Answer, Call, CallKind, PROTOCOL};
 use crate::reactor::{Async, Timer};
+use crate::sight;
 use crate::status;
 use crate::whereabouts::{self, SCHEDULER_PORT};
 
@@ -114,6 +115,7 @@ fn talk(mut submitter: socket::Submitter, place: &Path) -> DaemonState {
         umask: 0o022,
         terminal: None,
         niceness: 0,
+        sight: sight::look(Path::new("/"), Path::new("/bin/true")),
     };
     let place = place.to_owned();
     let sent = submitter.send(&call, deadline);
@@ -126,9 +128,12 @@ fn talk(mut submitter: socket::Submitter, place: &Path) -> DaemonState {
     // All slots may be taken; then there is no second answer in time, and that is fine.
     if let Ok(Answer::Local { report }) = submitter.answer(Some(deadline))
         && let Some((word, sentence)) = report.reason
-        && word == "other-version"
     {
-        return DaemonState::OtherVersion(place, sentence);
+        match &word[..] {
+            "other-version" => return DaemonState::OtherVersion(place, sentence),
+            "other-files" => return DaemonState::OtherFiles(place),
+            _ => {}
+        }
     }
     let owner = UnixStream::connect(&place)
         .and_then(|stream| Ok(getsockopt(&stream, sockopt::PeerCredentials)?.uid()));

@@ -86,7 +86,7 @@ async fn try_rung(program: &Path, rung: Rung, starter: &Starter) -> Result<(), S
     };
     let zygote = Zygote::start(starter, &spec)
         .await
-        .map_err(|error| explain(rung, &error))?;
+        .map_err(|error| explain(rung, is_contained(), &error))?;
     make_tree(&zygote, &path).map_err(|errno| format!("make a tree: {errno}"))?;
 
     let launch = Launch {
@@ -111,7 +111,7 @@ async fn try_rung(program: &Path, rung: Rung, starter: &Starter) -> Result<(), S
     let mut running = zygote
         .launch(&launch, OwnedFd::from(writer), OwnedFd::from(stderr))
         .await
-        .map_err(|error| explain(rung, &error))?;
+        .map_err(|error| explain(rung, is_contained(), &error))?;
     let (ended, _) = running.wait().await.map_err(|error| error.to_string())?;
     // The job is gone, so the pipe ends; what it says is shorter than a pipe holds.
     let mut said = String::new();
@@ -139,8 +139,17 @@ fn make_tree(zygote: &Zygote, program: &AbsPath) -> nix::Result<()> {
     .map(drop)
 }
 
+/// Whether a container's policy is in force: a filter of system calls, or a profile that is named after containers.
+/// It forbids what the machine itself would allow, with the same error numbers.
+fn is_contained() -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let is_filtered = status.lines().any(|line| line == "Seccomp:\t2");
+    let profile = fs::read_to_string("/proc/self/attr/current").unwrap_or_default();
+    is_filtered || profile.starts_with("docker-") || profile.starts_with("containers-")
+}
+
 /// What happened, and what a user can do about it.
-fn explain(rung: Rung, error: &SandboxError) -> String {
+fn explain(rung: Rung, is_contained: bool, error: &SandboxError) -> String {
     let SandboxError::Refused { tried, errno } = error else {
         return error.to_string();
     };
@@ -148,10 +157,14 @@ fn explain(rung: Rung, error: &SandboxError) -> String {
         (Rung::UserNamespaces, Errno::ENOSPC) => {
             "user namespaces are switched off; `sysctl user.max_user_namespaces=10000` allows them"
         }
+        (Rung::UserNamespaces, Errno::EACCES | Errno::EPERM | Errno::ENOSYS) if is_contained => {
+            "the policy of a container forbids it; start that with `--security-opt \
+             seccomp=unconfined --security-opt apparmor=unconfined`"
+        }
         (Rung::UserNamespaces, Errno::EACCES) => ADVICE_APPARMOR,
         (Rung::UserNamespaces, Errno::EPERM) if tried.contains("user namespace") => {
-            "user namespaces are forbidden to this user, by `sysctl kernel.unprivileged_userns_clone=0` \
-             or by a container's seccomp profile"
+            "user namespaces are forbidden to this user; `sysctl kernel.unprivileged_userns_clone=1` \
+             allows them"
         }
         (Rung::UserNamespaces, Errno::EPERM) => ADVICE_APPARMOR,
         (Rung::Root { .. }, Errno::EPERM) => {
@@ -224,29 +237,19 @@ mod tests {
             errno,
         };
         let root = Rung::Root { uid: 9, gid: 9 };
-        for (rung, tried, errno, expect) in [
-            (
-                Rung::UserNamespaces,
-                "make a user namespace",
-                Errno::ENOSPC,
-                "user.max_user_namespaces",
-            ),
-            (
-                Rung::UserNamespaces,
-                "make a user namespace",
-                Errno::EPERM,
-                "unprivileged_userns_clone",
-            ),
-            (
-                Rung::UserNamespaces,
-                "mount a tmpfs",
-                Errno::EACCES,
-                "AppArmor",
-            ),
-            (root, "make namespaces", Errno::EPERM, "needs root"),
-            (root, "show the trees", Errno::ENOSYS, "Linux 5.12"),
+        let user = Rung::UserNamespaces;
+        let namespace = "make a user namespace";
+        for (rung, contained, tried, errno, expect) in [
+            (user, false, namespace, Errno::ENOSPC, "max_user_namespaces"),
+            (user, true, namespace, Errno::ENOSPC, "max_user_namespaces"),
+            (user, false, namespace, Errno::EPERM, "userns_clone=1"),
+            (user, true, namespace, Errno::EPERM, "seccomp=unconfined"),
+            (user, false, "mount a tmpfs", Errno::EACCES, "AppArmor"),
+            (user, true, "mount a tmpfs", Errno::EACCES, "apparmor=unco"),
+            (root, false, "make namespaces", Errno::EPERM, "needs root"),
+            (root, false, "show the trees", Errno::ENOSYS, "Linux 5.12"),
         ] {
-            let sentence = explain(rung, &refused(tried, errno));
+            let sentence = explain(rung, contained, &refused(tried, errno));
             assert!(sentence.contains(expect), "{sentence}");
             assert!(sentence.contains(tried), "{sentence}");
         }

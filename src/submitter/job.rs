@@ -38,6 +38,7 @@ use crate::message::{
     Answer, Call, CallKind, CallPhase, JobSpec, Mode, Outcome, OwnNode, PROTOCOL, Report,
 };
 use crate::reactor::Async;
+use crate::sight;
 use crate::toolchain::{Located, Toolchain, Toolchains};
 
 /// A job that has not got a lease within this time is made ready while it waits.
@@ -232,6 +233,14 @@ impl Submitter {
                 call.protocol
             );
             return local(report, because("other-version", sentence));
+        }
+        let paths = (call.cwd.as_path(), call.compiler.as_path());
+        if let Some(path) = sight::difference(&call.sight, paths.0, paths.1) {
+            let sentence = format!(
+                "the daemon sees another {} than this process: one of them is in a container",
+                path.display()
+            );
+            return local(report, because("other-files", sentence));
         }
         if call.kind == CallKind::Local {
             return local(report, because("asked", "a local run was asked for"));

@@ -211,7 +211,7 @@ async fn ask(value: &Bytes) -> Locale {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::CallKind;
+    use crate::message::{CallKind, Sight};
 
     fn of(variables: &[(&str, &str)]) -> Locale {
         let call = Call {
@@ -227,6 +227,7 @@ mod tests {
             umask: 0,
             terminal: None,
             niceness: 0,
+            sight: Sight::default(),
         };
         crate::executor::block_on(Locales::default().of(&call, Family::Gcc))
     }

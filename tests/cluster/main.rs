@@ -7,6 +7,7 @@
 mod builds;
 mod cluster;
 mod compiles;
+mod containers;
 mod doctor;
 mod edits;
 mod failing;
