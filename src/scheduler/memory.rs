@@ -15,7 +15,7 @@ pub const EVERY: Duration = Duration::from_secs(60);
 /// A file that is larger was not written here.
 const BYTES_MAX: u64 = 64 << 20;
 /// Changes with the format.
-const HEADER: &[u8] = b"ice scheduler memory 3\n";
+const HEADER: &[u8] = b"ice scheduler memory 4\n";
 
 /// What the file at `path` tells; nothing when there is none.
 pub fn read(path: &Path) -> Speeds {

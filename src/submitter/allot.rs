@@ -12,6 +12,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Jobs that are played through, at most. What is idle after them is given those that follow, one by one.
 pub const PLAYED_MAX: usize = 256;
+/// A job that is not played through goes to an idle lease if it is expected to end within this share of the time in
+/// which all could be done: on a slow one it might otherwise be what the build waits for.
+const SURE_SHARE: f64 = 0.9;
 /// Speeds are told apart in steps of the fourth root of two: leases of one step compete by when they are free.
 const STEPS_PER_DOUBLING: f64 = 4.0;
 
@@ -38,10 +41,12 @@ pub enum Allotment {
 }
 
 /// Allots so many jobs to rooms. `cost_us` says what a job costs, in reference microseconds, and `may`
-/// whether it may go to a room at all; the less there is to allot, the fewer are asked about.
+/// whether it may go to a room at all; the less there is to allot, the fewer are asked about. `work_us` is what
+/// all jobs that wait cost together, those included of which nothing is said here.
 pub fn allot(
     jobs: usize,
     cost_us: impl Fn(usize) -> f64,
+    work_us: f64,
     rooms: &[Room],
     may: impl Fn(usize, usize) -> bool,
 ) -> Vec<Allotment> {
@@ -59,23 +64,60 @@ pub fn allot(
             return allotted;
         }
     }
-    for (job, cost_us) in jobs {
-        if future.idle.is_empty() {
-            return allotted;
+    if future.idle.is_empty() {
+        return allotted;
+    }
+    let latest_us = surely_before_us(rooms, work_us);
+    let mut rest: Vec<(f64, usize)> = jobs.map(|(job, cost_us)| (cost_us, job)).collect();
+    rest.sort_by(|a, b| a.0.total_cmp(&b.0).then(b.1.cmp(&a.1)));
+    for number in future.idle.clone() {
+        let longest_us = rooms[number].longest_us(latest_us);
+        let in_time = rest.partition_point(|&(cost_us, _)| cost_us <= longest_us);
+        let found = rest[..in_time]
+            .iter()
+            .rposition(|&(_, job)| may(job, number));
+        if let Some(at) = found {
+            let (cost_us, job) = rest.remove(at);
+            allotted.extend(future.put(job, number, cost_us));
         }
-        let Some(room) = future.idle.iter().copied().find(|&room| may(job, room)) else {
-            continue;
-        };
-        allotted.extend(future.put(job, room, cost_us));
     }
     allotted
 }
 
 impl Room {
+    /// What a job may cost that is to end here so many microseconds from now, if it begins now.
+    pub fn longest_us(&self, end_us: f64) -> f64 {
+        (end_us - self.travel_us) / self.slowness
+    }
+
     /// Whether a job could be put here now.
     fn is_open(&self) -> bool {
         self.free_in_us.is_none() || self.takes_next
     }
+}
+
+/// When a job ought to end so that the others, whose work is so much, surely take longer; in microseconds from now.
+pub fn surely_before_us(rooms: &[Room], work_us: f64) -> f64 {
+    SURE_SHARE * all_done_us(rooms, work_us)
+}
+
+/// When all work could be done, were it spread evenly, in microseconds from now.
+fn all_done_us(rooms: &[Room], work_us: f64) -> f64 {
+    let mut free: Vec<(f64, f64)> = rooms
+        .iter()
+        .map(|room| (room.free_in_us.unwrap_or(0.0), 1.0 / room.slowness))
+        .collect();
+    free.sort_by(|a, b| a.0.total_cmp(&b.0));
+    // By then, and what is done each microsecond from then on.
+    let (mut done_us, mut speed, mut at_us) = (0.0, 0.0, 0.0);
+    for (free_us, of_room) in free {
+        let more_us = done_us + speed * (free_us - at_us);
+        if more_us >= work_us {
+            break;
+        }
+        (done_us, speed, at_us) = (more_us, speed + of_room, free_us);
+    }
+    at_us + (work_us - done_us) / f64::max(speed, f64::MIN_POSITIVE)
 }
 
 /// The rooms as they will be.
@@ -263,7 +305,8 @@ mod tests {
         ];
         for (what, costs, rooms, expect) in cases {
             let cost_us = |job: usize| costs[job];
-            let allotted = allot(costs.len(), cost_us, rooms, |_, _| true);
+            let work_us = costs.iter().sum();
+            let allotted = allot(costs.len(), cost_us, work_us, rooms, |_, _| true);
             assert_eq!(allotted, *expect, "{what}");
         }
     }
@@ -271,7 +314,7 @@ mod tests {
     #[test]
     fn a_job_goes_only_where_it_may() {
         let rooms = [idle(1.0), idle(2.0)];
-        let allotted = allot(2, |_| 1.0, &rooms, |job, room| job != 0 || room != 0);
+        let allotted = allot(2, |_| 1.0, 2.0, &rooms, |job, room| job != 0 || room != 0);
         assert_eq!(allotted, [Start(0, 1), Start(1, 0)]);
     }
 
@@ -283,7 +326,7 @@ mod tests {
                 _ => busy(1.0, 10.0),
             })
             .collect();
-        let allotted = allot(5000, |_| 1000.0, &rooms, |_, _| true);
+        let allotted = allot(5000, |_| 1000.0, 5e6, &rooms, |_, _| true);
         assert_eq!(allotted.len(), 300);
     }
 }

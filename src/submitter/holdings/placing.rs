@@ -13,7 +13,7 @@ use super::state::{Action, HOLD, Holdings};
 use super::waiting::Job;
 use crate::id::{LeaseId, RequestId, Time};
 use crate::message::{Deal, Home, Terms};
-use crate::submitter::allot::{Allotment, PLAYED_MAX, Room, allot};
+use crate::submitter::allot::{Allotment, PLAYED_MAX, Room, allot, surely_before_us};
 
 /// A job is called back for something better no more often than this: the future is only guessed.
 const RECALLS_MAX: u32 = 3;
@@ -25,12 +25,22 @@ const ENDING_SHARE: usize = 20;
 const SLOWER_SHARE: u32 = 2;
 /// A job is too long for a slow lease while others are to come when it takes so many times what jobs do.
 const LONG_FACTOR: f64 = 1.25;
+/// All leases are looked at no more often than this while more jobs are to come.
+const LOOKED_AHEAD: Duration = Duration::from_millis(100);
+/// How far a job's time may well be from what was expected, as a share of that.
+const DOUBT_SHARE: f64 = 0.05;
 /// What is known of a job's size is told within this time, unless the scheduler is very far.
 pub(super) const TOLD_WITHIN: Duration = Duration::from_millis(20);
+/// The same where the scheduler is near. For so long a build may wait with its first jobs, so that the longest
+/// are among them.
+pub(super) const TOLD_NEAR: Duration = Duration::from_millis(2);
 
 impl Holdings {
     /// Puts jobs into places, looks for those that lag, and gives back what nobody needs.
     pub(super) fn settle(&mut self, now: Time) {
+        if self.is_beginning(now) {
+            return;
+        }
         let any_idle = self.leases.any_idle();
         for terms in self.jobs.terms() {
             if any_idle {
@@ -136,7 +146,7 @@ impl Holdings {
                 class.idle.range(behind).next().copied()
             });
         }
-        self.start_shortest(terms, slow, now);
+        self.start_short(terms, slow, now);
         let Some(class) = self.leases.class(terms) else {
             return;
         };
@@ -153,13 +163,15 @@ impl Holdings {
         }
     }
 
-    /// Slow leases get the shortest of the jobs that wait, as far as they are looked at: short ones and late ones
-    /// stand at the end. A long one is better off waiting for a fast lease, and short ones will come. Neither do
-    /// they get one whose size may be told in a moment.
-    fn start_shortest(&mut self, terms: &Terms, slow: Vec<LeaseId>, now: Time) {
-        if slow.is_empty() {
+    /// Slow leases get jobs that will have ended before the rest of those that wait, and of these the longest: the
+    /// short ones fit in anywhere later. When there is none, which says little while others are to come, they get
+    /// the shortest. A long one is better off waiting for a fast lease. Neither do they get one whose size may
+    /// be told in a moment. Jobs are looked at as far as short ones and late ones go, which stand at the end.
+    fn start_short(&mut self, terms: &Terms, slow: Vec<LeaseId>, now: Time) {
+        if slow.is_empty() || !self.jobs.any_waits_for(terms) {
             return;
         }
+        let latest_us = self.surely_before_us(terms, now);
         let long_us = self.foresight.mean_cost_us() * LONG_FACTOR;
         let mut short: Vec<(f64, RequestId)> = self
             .jobs
@@ -168,7 +180,6 @@ impl Holdings {
             .take(PLAYED_MAX)
             .filter(|(_, job)| job.size.cost_us > 0 || now.since(job.since) >= TOLD_WITHIN)
             .map(|(request, job)| (self.cost_of(job), request))
-            .filter(|&(cost_us, _)| cost_us <= long_us)
             .collect();
         short.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
         for lease in slow {
@@ -182,11 +193,40 @@ impl Holdings {
                 let job = self.jobs.find(*request);
                 job.is_some_and(|job| job.may_run_under(held))
             };
-            if let Some(at) = short.iter().position(may) {
+            let longest_us = self.room(held, now).longest_us(latest_us);
+            let in_time = short.partition_point(|&(cost_us, _)| cost_us <= longest_us);
+            let found = short[..in_time].iter().rposition(may);
+            let shortest = || {
+                short
+                    .iter()
+                    .position(may)
+                    .filter(|&at| short[at].0 <= long_us)
+            };
+            if let Some(at) = found.or_else(shortest) {
                 let (_, request) = short.remove(at);
                 self.start(request, lease, now);
             }
         }
+    }
+
+    /// When a job ought to end so that the others that wait surely take longer, in microseconds from now.
+    fn surely_before_us(&mut self, terms: &Terms, now: Time) -> f64 {
+        if let Some((of, looked, at)) = &self.surely_before
+            && of == terms
+            && now.since(*looked) < LOOKED_AHEAD
+        {
+            return at.since(now).as_micros() as f64;
+        }
+        let class = self.leases.class(terms);
+        let away = class.into_iter().flat_map(|class| &class.away);
+        let rooms: Vec<Room> = away
+            .filter_map(|&(_, id)| Some(self.room(self.leases.find(id)?, now)))
+            .collect();
+        let work_us = self.jobs.work_us(terms, self.foresight.mean_cost_us());
+        let before_us = surely_before_us(&rooms, work_us);
+        let at = now.after(Duration::from_micros(before_us as u64));
+        self.surely_before = Some((terms.clone(), now, at));
+        before_us
     }
 
     /// When the end is near: each job goes where it is finished first, given what else waits.
@@ -231,7 +271,8 @@ impl Holdings {
         let requests: Vec<(RequestId, &Job)> = turns.chain(shortest).collect();
         let cost_us = |job: usize| self.cost_of(requests[job].1);
         let may = |job: usize, room: usize| requests[job].1.may_run_under(places[room].1);
-        let allotted = allot(requests.len(), cost_us, &rooms, may);
+        let work_us = self.jobs.work_us(terms, self.foresight.mean_cost_us());
+        let allotted = allot(requests.len(), cost_us, work_us, &rooms, may);
         let requests: Vec<RequestId> = requests.iter().map(|&(id, _)| id).collect();
         let ids: Vec<LeaseId> = places.iter().map(|&(id, _)| id).collect();
         let mut in_advance = Vec::new();
@@ -415,18 +456,21 @@ impl Holdings {
         self.left_us(held, now) + next_us * slowness(&held.grant)
     }
 
-    /// When what runs under a lease will have ended, in microseconds from now. What takes longer than
-    /// expected is taken to need half as long again.
+    /// When what runs under a lease will have ended, in microseconds from now. A job of known size that is overdue
+    /// was expected a little too soon, and is taken to need as long again as it is overdue; one of which nothing is
+    /// known, half as long again as it has taken.
     pub(super) fn left_us(&self, held: &Held, now: Time) -> f64 {
         let Some(running) = held.running else {
             return 0.0;
         };
         let expected_us = self.cost_us(running) * slowness(&held.grant);
         let taken_us = now.since(held.since).as_micros() as f64;
-        match taken_us < expected_us {
-            true => expected_us - taken_us,
+        let is_known = |job: &Job| job.size.cost_us > 0;
+        let overdue_us = match self.jobs.find(running).is_some_and(is_known) {
+            true => taken_us - expected_us + DOUBT_SHARE * expected_us,
             false => taken_us / 2.0,
-        }
+        };
+        (expected_us - taken_us).max(overdue_us)
     }
 
     /// What a job costs on the reference node, as far as is known, in microseconds.

@@ -67,9 +67,18 @@ pub(super) struct Jobs {
     all: BTreeMap<RequestId, Job>,
     /// Jobs without a place, the next first. One that arrived earlier goes before, and so does one that
     /// takes longer.
-    waiting: BTreeMap<Terms, BTreeSet<(i64, RequestId)>>,
+    waiting: BTreeMap<Terms, Line>,
     /// How many are second starts.
     seconds: usize,
+}
+
+/// The jobs of the same terms that wait.
+#[derive(Debug, Default)]
+struct Line {
+    turns: BTreeSet<(i64, RequestId)>,
+    /// What those of known size cost together, in microseconds, and how many are not known.
+    known_us: u64,
+    unknown: usize,
 }
 
 impl Jobs {
@@ -95,6 +104,11 @@ impl Jobs {
         };
         self.all.insert(request, job);
         request
+    }
+
+    /// The one that came last, if any did.
+    pub(super) fn last(&self) -> Option<RequestId> {
+        self.requests.checked_sub(1).map(RequestId)
     }
 
     pub(super) fn remove(&mut self, request: RequestId) -> Option<Job> {
@@ -136,8 +150,10 @@ impl Jobs {
         if let Some(job) = self.all.get_mut(&request) {
             let turn = now.0 as i64 - cost_us as i64;
             job.turn = Some(turn);
-            let waiting = self.waiting.entry(job.want.terms.clone()).or_default();
-            waiting.insert((turn, request));
+            let line = self.waiting.entry(job.want.terms.clone()).or_default();
+            line.turns.insert((turn, request));
+            line.known_us += job.size.cost_us;
+            line.unknown += usize::from(job.size.cost_us == 0);
         }
     }
 
@@ -147,10 +163,12 @@ impl Jobs {
             return;
         };
         if let Some(turn) = job.turn.take()
-            && let Some(waiting) = self.waiting.get_mut(&job.want.terms)
+            && let Some(line) = self.waiting.get_mut(&job.want.terms)
         {
-            waiting.remove(&(turn, request));
-            if waiting.is_empty() {
+            line.turns.remove(&(turn, request));
+            line.known_us -= job.size.cost_us;
+            line.unknown -= usize::from(job.size.cost_us == 0);
+            if line.turns.is_empty() {
                 self.waiting.remove(&job.want.terms);
             }
         }
@@ -171,7 +189,30 @@ impl Jobs {
 
     /// How many wait.
     pub(super) fn waiting(&self) -> usize {
-        self.waiting.values().map(BTreeSet::len).sum()
+        self.waiting.values().map(|line| line.turns.len()).sum()
+    }
+
+    /// What those that wait for such a lease cost together, if one of which nothing is known costs so much, in
+    /// reference microseconds.
+    pub(super) fn work_us(&self, terms: &Terms, unknown_us: f64) -> f64 {
+        self.waiting.get(terms).map_or(0.0, |line| {
+            line.known_us as f64 + line.unknown as f64 * unknown_us
+        })
+    }
+
+    /// A job is of such a size.
+    pub(super) fn learn_size(&mut self, request: RequestId, size: Size) {
+        let Some(job) = self.all.get_mut(&request) else {
+            return;
+        };
+        let before = std::mem::replace(&mut job.size, size);
+        if job.waits()
+            && let Some(line) = self.waiting.get_mut(&job.want.terms)
+        {
+            line.known_us = line.known_us - before.cost_us + size.cost_us;
+            line.unknown -= usize::from(before.cost_us == 0);
+            line.unknown += usize::from(size.cost_us == 0);
+        }
     }
 
     /// Those that wait for such a lease, the next first.
@@ -180,8 +221,8 @@ impl Jobs {
         terms: &Terms,
     ) -> impl DoubleEndedIterator<Item = (RequestId, &Job)> + ExactSizeIterator {
         static NOBODY: BTreeSet<(i64, RequestId)> = BTreeSet::new();
-        let waiting = self.waiting.get(terms).unwrap_or(&NOBODY);
-        waiting
+        let turns = self.waiting.get(terms).map_or(&NOBODY, |line| &line.turns);
+        turns
             .iter()
             .map(|&(_, request)| (request, &self.all[&request]))
     }
