@@ -45,8 +45,6 @@ const ALGORITHMS: [Algorithm; 5] = [
     Algorithm::LeastBusy,
     Algorithm::Random,
 ];
-/// How often each row is measured, with other times of jobs, ways of messages and fates of machines.
-const SEEDS: u64 = 5;
 /// Slots of each node.
 const SLOTS: u32 = 4;
 /// `make -j`: a submitter may have as many requests at the scheduler.
@@ -172,19 +170,28 @@ fn jobs_per_slot(nodes: usize) -> usize {
     }
 }
 
+/// How often each row is measured, with other times of jobs, ways of messages and fates of machines.
+fn seeds(nodes: usize) -> u64 {
+    match nodes {
+        0..=100 => 5,
+        _ => 1,
+    }
+}
+
 /// Prints a row of the first table: of each algorithm the mean over all seeds, and the worst.
 fn compare(nodes: usize, scene: &Scene, trace: &str, text: &str) {
     let jobs = nodes * SLOTS as usize * jobs_per_slot(nodes) / scene.users;
+    let seeds = seeds(nodes);
     let mut cells = String::new();
     let mut bound = 0.0;
     for algorithm in ALGORITHMS {
         let ended: Vec<(f64, f64)> = std::thread::scope(|scope| {
             let one = |seed| move || measure(nodes, scene, algorithm, (text, jobs), seed);
-            let runs: Vec<_> = (0..SEEDS).map(|seed| scope.spawn(one(seed))).collect();
+            let runs: Vec<_> = (0..seeds).map(|seed| scope.spawn(one(seed))).collect();
             let joined = runs.into_iter().map(|run| run.join());
             joined.map(|ended| ended.expect("it ran")).collect()
         });
-        let mean = |of: fn(&(f64, f64)) -> f64| ended.iter().map(of).sum::<f64>() / SEEDS as f64;
+        let mean = |of: fn(&(f64, f64)) -> f64| ended.iter().map(of).sum::<f64>() / seeds as f64;
         bound = mean(|(bound, _)| *bound);
         let worst = ended.iter().map(|(_, ratio)| *ratio).fold(0.0, f64::max);
         cells += &format!(" {:.3} {worst:.3} |", mean(|(_, ratio)| *ratio));

@@ -251,6 +251,20 @@ impl Speeds {
         }
     }
 
+    /// A job was given up on `node` after so long, since it had ended elsewhere: it takes longer here. Tells
+    /// something only when it should have ended by then, and of the node alone: what the job costs was seen elsewhere.
+    pub fn learn_lag(&mut self, node: &str, work: &Work, taken_us: u64) {
+        let Some(known) = self.recall(work).filter(|known| known.cost_us > 0.0) else {
+            return;
+        };
+        let expected = (known.cost_us.ln(), known.doubt);
+        let speed = self.node_mut(node);
+        let taken_log = (taken_us.max(1) as f64).ln();
+        if taken_log > expected.0 + speed.slowness_log {
+            speed.compare(taken_log, expected);
+        }
+    }
+
     /// A job did not have enough with `memory_mib`: it is not to be sent again where there is no more.
     pub fn learn_hunger(&mut self, work: &Work, memory_mib: u64) {
         let known = self.recall(work).copied();

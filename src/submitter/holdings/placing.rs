@@ -146,7 +146,8 @@ impl Holdings {
                 class.idle.range(behind).next().copied()
             });
         }
-        self.start_short(terms, slow, now);
+        let short_us = self.foresight.mean_cost_us() * LONG_FACTOR;
+        self.start_short(terms, slow, short_us, now);
         let Some(class) = self.leases.class(terms) else {
             return;
         };
@@ -163,47 +164,31 @@ impl Holdings {
         }
     }
 
-    /// Slow leases get jobs that will have ended before the rest of those that wait, and of these the longest: the
-    /// short ones fit in anywhere later. When there is none, which says little while others are to come, they get
-    /// the shortest. A long one is better off waiting for a fast lease. Neither do they get one whose size may
-    /// be told in a moment. Jobs are looked at as far as short ones and late ones go, which stand at the end.
-    fn start_short(&mut self, terms: &Terms, slow: Vec<LeaseId>, now: Time) {
-        if slow.is_empty() || !self.jobs.any_waits_for(terms) {
+    /// Leases that are not to have a long job get one that will have ended before the rest of those that wait, and of
+    /// these the longest: the short ones fit in anywhere later. Where there is none they get the shortest, if it
+    /// costs no more than `short_us`. None gets a job whose size may be told in a moment.
+    fn start_short(&mut self, terms: &Terms, leases: Vec<LeaseId>, short_us: f64, now: Time) {
+        if leases.is_empty() || !self.jobs.any_waits_for(terms) {
             return;
         }
         let latest_us = self.surely_before_us(terms, now);
-        let long_us = self.foresight.mean_cost_us() * LONG_FACTOR;
-        let mut short: Vec<(f64, RequestId)> = self
-            .jobs
-            .waiting_for(terms)
-            .rev()
-            .take(PLAYED_MAX)
-            .filter(|(_, job)| job.size.cost_us > 0 || now.since(job.since) >= TOLD_WITHIN)
-            .map(|(request, job)| (self.cost_of(job), request))
-            .collect();
-        short.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
-        for lease in slow {
-            if short.is_empty() {
-                return;
-            }
+        let told_since = Time(now.0.saturating_sub(TOLD_WITHIN.as_micros() as u64));
+        let mean_us = self.foresight.mean_cost_us();
+        for lease in leases {
             let Some(held) = self.leases.find(lease) else {
                 continue;
             };
-            let may = |(_, request): &(f64, RequestId)| {
-                let job = self.jobs.find(*request);
-                job.is_some_and(|job| job.may_run_under(held))
-            };
             let longest_us = self.room(held, now).longest_us(latest_us);
-            let in_time = short.partition_point(|&(cost_us, _)| cost_us <= longest_us);
-            let found = short[..in_time].iter().rposition(may);
-            let shortest = || {
-                short
-                    .iter()
-                    .position(may)
-                    .filter(|&at| short[at].0 <= long_us)
+            let unknown = || match mean_us <= longest_us.max(short_us) {
+                true => self.jobs.first_unknown(held, told_since),
+                false => None,
             };
-            if let Some(at) = found.or_else(shortest) {
-                let (_, request) = short.remove(at);
+            let shortest = || {
+                let shortest = self.jobs.shortest(held)?;
+                (self.cost_us(shortest) <= short_us).then_some(shortest)
+            };
+            let found = self.jobs.longest_within(held, longest_us);
+            if let Some(request) = found.or_else(unknown).or_else(shortest) {
                 self.start(request, lease, now);
             }
         }
@@ -263,16 +248,11 @@ impl Holdings {
             .iter()
             .map(|(_, held)| self.room(held, now))
             .collect();
-        // Those whose turn it is, and for the rooms that are left, which are slow, the shortest.
         let waiting = self.jobs.waiting_for(terms);
-        let beyond = waiting.len().saturating_sub(PLAYED_MAX).min(rooms.len());
-        let turns = waiting.take(PLAYED_MAX);
-        let shortest = self.jobs.waiting_for(terms).rev().take(beyond);
-        let requests: Vec<(RequestId, &Job)> = turns.chain(shortest).collect();
+        let requests: Vec<(RequestId, &Job)> = waiting.take(PLAYED_MAX).collect();
         let cost_us = |job: usize| self.cost_of(requests[job].1);
         let may = |job: usize, room: usize| requests[job].1.may_run_under(places[room].1);
-        let work_us = self.jobs.work_us(terms, self.foresight.mean_cost_us());
-        let allotted = allot(requests.len(), cost_us, work_us, &rooms, may);
+        let allotted = allot(requests.len(), cost_us, &rooms, may);
         let requests: Vec<RequestId> = requests.iter().map(|&(id, _)| id).collect();
         let ids: Vec<LeaseId> = places.iter().map(|&(id, _)| id).collect();
         let mut in_advance = Vec::new();
@@ -281,6 +261,12 @@ impl Holdings {
                 Allotment::Start(job, room) => self.start(requests[job], ids[room], now),
                 Allotment::Next(job, room) => in_advance.push((requests[job], ids[room])),
             }
+        }
+        if self.jobs.waiting_for(terms).len() > PLAYED_MAX {
+            // Others wait than were played through.
+            let class = self.leases.class(terms);
+            let left = class.map_or_else(Vec::new, |class| class.idle_away().collect());
+            self.start_short(terms, left, 0.0, now);
         }
         in_advance
     }

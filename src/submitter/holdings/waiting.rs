@@ -8,6 +8,9 @@ use super::held::Held;
 use crate::id::{LeaseId, RequestId, Time};
 use crate::message::{Home, OwnNode, Size, Terms, Want};
 
+/// Jobs that are tried for a lease for their length, at most: mostly the first may have it.
+const LOOKED_AT: usize = 64;
+
 /// A job.
 #[derive(Debug)]
 pub(super) struct Job {
@@ -76,9 +79,29 @@ pub(super) struct Jobs {
 #[derive(Debug, Default)]
 struct Line {
     turns: BTreeSet<(i64, RequestId)>,
-    /// What those of known size cost together, in microseconds, and how many are not known.
+    /// Those of known cost, in microseconds, the shortest first, and what they cost together.
+    by_cost: BTreeSet<(u64, RequestId)>,
     known_us: u64,
-    unknown: usize,
+    /// The others, in the order in which they came.
+    unknown: BTreeSet<RequestId>,
+}
+
+impl Line {
+    fn count(&mut self, request: RequestId, cost_us: u64) {
+        match cost_us {
+            0 => _ = self.unknown.insert(request),
+            _ => _ = self.by_cost.insert((cost_us, request)),
+        }
+        self.known_us += cost_us;
+    }
+
+    fn discount(&mut self, request: RequestId, cost_us: u64) {
+        match cost_us {
+            0 => _ = self.unknown.remove(&request),
+            _ => _ = self.by_cost.remove(&(cost_us, request)),
+        }
+        self.known_us -= cost_us;
+    }
 }
 
 impl Jobs {
@@ -152,8 +175,7 @@ impl Jobs {
             job.turn = Some(turn);
             let line = self.waiting.entry(job.want.terms.clone()).or_default();
             line.turns.insert((turn, request));
-            line.known_us += job.size.cost_us;
-            line.unknown += usize::from(job.size.cost_us == 0);
+            line.count(request, job.size.cost_us);
         }
     }
 
@@ -166,8 +188,7 @@ impl Jobs {
             && let Some(line) = self.waiting.get_mut(&job.want.terms)
         {
             line.turns.remove(&(turn, request));
-            line.known_us -= job.size.cost_us;
-            line.unknown -= usize::from(job.size.cost_us == 0);
+            line.discount(request, job.size.cost_us);
             if line.turns.is_empty() {
                 self.waiting.remove(&job.want.terms);
             }
@@ -196,8 +217,41 @@ impl Jobs {
     /// reference microseconds.
     pub(super) fn work_us(&self, terms: &Terms, unknown_us: f64) -> f64 {
         self.waiting.get(terms).map_or(0.0, |line| {
-            line.known_us as f64 + line.unknown as f64 * unknown_us
+            line.known_us as f64 + line.unknown.len() as f64 * unknown_us
         })
+    }
+
+    /// Of those that wait for a lease and may have it, the longest of known cost that costs no more than this.
+    pub(super) fn longest_within(&self, held: &Held, cost_us: f64) -> Option<RequestId> {
+        let line = self.waiting.get(&held.grant.terms)?;
+        let within = line
+            .by_cost
+            .range(..(cost_us.max(0.0) as u64 + 1, RequestId(0)));
+        self.first_that_may(within.rev().map(|&(_, request)| request), held)
+    }
+
+    /// The shortest of known cost.
+    pub(super) fn shortest(&self, held: &Held) -> Option<RequestId> {
+        let line = self.waiting.get(&held.grant.terms)?;
+        self.first_that_may(line.by_cost.iter().map(|&(_, request)| request), held)
+    }
+
+    /// The first of unknown cost that has waited since then.
+    pub(super) fn first_unknown(&self, held: &Held, since: Time) -> Option<RequestId> {
+        let line = self.waiting.get(&held.grant.terms)?;
+        let old = line.unknown.iter().copied();
+        let old = old.take_while(|request| self.all[request].since <= since);
+        self.first_that_may(old, held)
+    }
+
+    fn first_that_may(
+        &self,
+        requests: impl Iterator<Item = RequestId>,
+        held: &Held,
+    ) -> Option<RequestId> {
+        requests
+            .take(LOOKED_AT)
+            .find(|request| self.all[request].may_run_under(held))
     }
 
     /// A job is of such a size.
@@ -209,9 +263,8 @@ impl Jobs {
         if job.waits()
             && let Some(line) = self.waiting.get_mut(&job.want.terms)
         {
-            line.known_us = line.known_us - before.cost_us + size.cost_us;
-            line.unknown -= usize::from(before.cost_us == 0);
-            line.unknown += usize::from(size.cost_us == 0);
+            line.discount(request, before.cost_us);
+            line.count(request, size.cost_us);
         }
     }
 
