@@ -19,11 +19,10 @@ use std::time::{Duration, Instant};
 use ice::connection::Connection;
 use ice::daemon::link::{self, LinkCommand, LinkConfig, LinkEvent};
 use ice::executor;
-use ice::id::{Bytes, Digest, LeaseId, RequestId, Term};
+use ice::id::{Bytes, Digest, LeaseId, RequestId};
 use ice::key::Credentials;
 use ice::message::{
-    Deal, FromScheduler, Login, NodeState, Offer, Outcome, OwnNode, Status, Terms, ToScheduler,
-    Usage, Want,
+    Deal, FromScheduler, Login, Offer, Outcome, Status, Terms, ToScheduler, Usage, Want,
 };
 use ice::reactor::Timer;
 use ice::status;
@@ -226,15 +225,10 @@ impl Speaker {
             schedulers: vec![at.to_string()],
             credentials: Credentials::Open,
             login: Login {
-                name: name.into(),
-                netname: "LOAD".into(),
-                platform: "x86_64".into(),
                 port: if slots > 0 { 10245 } else { 0 },
                 slots,
-                no_remote: None,
                 toolchains: vec![GCC],
-                state: NodeState::default(),
-                seen: Term::default(),
+                ..Login::new(name, "LOAD", "x86_64")
             },
         };
         Self {
@@ -339,18 +333,9 @@ async fn submit(
 
 fn want(submitter: u64, request: u64) -> Want {
     Want {
-        request: RequestId(request),
-        toolchain: GCC,
-        toolchain_bytes: 0,
-        terms: Terms {
-            niceness: 0,
-            platform: "x86_64".into(),
-            preferred: String::new(),
-        },
         file: Bytes::from(&format!("src/module{submitter}/file{}.cpp", request % 500)[..]),
         variant: submitter,
-        except: vec![],
-        own: OwnNode::Nothing,
+        ..Want::new(RequestId(request), GCC, Terms::new("x86_64"))
     }
 }
 

@@ -19,8 +19,8 @@ use std::time::Duration;
 
 use ice::id::{Bytes, Digest, LeaseId, RequestId, Time};
 use ice::message::{
-    Deal, FromScheduler, Login, NodeState, Offer, Outcome, OwnNode, REPORT_EVERY_MS, Terms,
-    ToScheduler, Usage, Want, Way,
+    Deal, FromScheduler, Login, NodeState, Offer, Outcome, REPORT_EVERY_MS, Terms, ToScheduler,
+    Usage, Want, Way,
 };
 use ice::scheduler::policy::Algorithm;
 use ice::scheduler::speed::Speeds;
@@ -52,7 +52,9 @@ fn main() {
         true => vec![10, 100, 1000, 10_000],
         false => asked,
     };
-    let rows = sizes.iter().flat_map(|&nodes| [(nodes, false), (nodes, true)]);
+    let rows = sizes
+        .iter()
+        .flat_map(|&nodes| [(nodes, false), (nodes, true)]);
     for (nodes, ways_known) in rows {
         let mut cluster = Cluster::new(nodes, ways_known);
         let ways = match ways_known {
@@ -137,15 +139,10 @@ impl Cluster {
         };
         for node in 1..=cluster.nodes {
             let login = Login {
-                seen: Default::default(),
-                state: Default::default(),
-                name: format!("n{node}"),
-                netname: "BENCH".into(),
-                platform: "x86_64".into(),
                 port: 10245,
                 slots: if node <= nodes { SLOTS } else { 0 },
-                no_remote: None,
                 toolchains: TOOLCHAINS.to_vec(),
+                ..Login::new(format!("n{node}"), "BENCH", "x86_64")
             };
             let address = u32::from_be_bytes([10, 0, 0, 0]) + node as u32;
             cluster.event(Event::Joined {
@@ -243,19 +240,15 @@ impl Cluster {
         let request = RequestId(self.requests);
         self.waiting.entry(peer).or_default().push_back(request);
         let file = self.random(FILES);
+        let terms = Terms {
+            niceness: (peer.0 % 2) as u8 * 5,
+            ..Terms::new("x86_64")
+        };
+        let toolchain = TOOLCHAINS[file as usize % TOOLCHAINS.len()];
         let want = Want {
-            request,
-            toolchain: TOOLCHAINS[file as usize % TOOLCHAINS.len()],
-            toolchain_bytes: 0,
-            terms: Terms {
-                niceness: (peer.0 % 2) as u8 * 5,
-                platform: "x86_64".into(),
-                preferred: String::new(),
-            },
             file: Bytes::from(&format!("src/module/file{file}.cpp")[..]),
             variant: file,
-            except: vec![],
-            own: OwnNode::Nothing,
+            ..Want::new(request, toolchain, terms)
         };
         self.deal(peer, Deal::Want(want));
     }

@@ -43,18 +43,40 @@ pub fn pack(data: &[u8]) -> Chunk {
     }
 }
 
-/// Unpacks a chunk.
+/// Unpacks a chunk for good.
 pub fn unpack(chunk: Chunk) -> Result<Vec<u8>, CompressError> {
-    let size = chunk.size as usize;
-    if size > CHUNK_BYTES_MAX {
-        return Err(CompressError::TooLarge(chunk.size));
-    }
-    if chunk.data.len() == size {
-        return Ok(chunk.data.0);
-    }
-    match lz4_flex::block::decompress(&chunk.data, size) {
-        Ok(data) if data.len() == size => Ok(data),
-        _ => Err(CompressError::Damaged(chunk.size)),
+    let mut unpacker = Unpacker::default();
+    unpacker.unpack(&chunk)?;
+    Ok(match unpacker.room.is_empty() {
+        // It was not packed.
+        true => chunk.data.0,
+        false => unpacker.room,
+    })
+}
+
+/// Unpacks many chunks, one after the other, into the same memory: that of the largest of them.
+#[derive(Debug, Default)]
+pub struct Unpacker {
+    room: Vec<u8>,
+}
+
+impl Unpacker {
+    /// What is in `chunk`, until the next one comes.
+    pub fn unpack<'a>(&'a mut self, chunk: &'a Chunk) -> Result<&'a [u8], CompressError> {
+        let size = chunk.size as usize;
+        if size > CHUNK_BYTES_MAX {
+            return Err(CompressError::TooLarge(chunk.size));
+        }
+        if chunk.data.len() == size {
+            return Ok(&chunk.data);
+        }
+        if self.room.len() < size {
+            self.room.resize(size, 0);
+        }
+        match lz4_flex::block::decompress_into(&chunk.data, &mut self.room[..size]) {
+            Ok(unpacked) if unpacked == size => Ok(&self.room[..size]),
+            _ => Err(CompressError::Damaged(chunk.size)),
+        }
     }
 }
 

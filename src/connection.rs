@@ -310,9 +310,12 @@ impl Receiver {
         }
     }
 
-    /// How many bytes to read at a time: what is missing of a record, or few. The room is there while nothing
-    /// comes, and some processes have thousands of connections on which nothing comes.
+    /// How many bytes to read at a time: what is missing of a record, a record in the middle of a message, or few.
+    /// The room is there while nothing comes, and some processes have thousands of connections on which nothing comes.
     fn room(&self) -> usize {
+        if self.raw.is_empty() && self.decoder.is_mid_message() {
+            return RECORD_BYTES_MAX;
+        }
         let missing = self.raw.first_chunk::<2>().map_or(0, |length| {
             let record = 2 + usize::from(u16::from_be_bytes(*length));
             record.saturating_sub(self.raw.len())

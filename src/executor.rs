@@ -1,7 +1,7 @@
 //! Runs all tasks of a process on the one thread that also waits for its sockets.
 //!
 //! A daemon's work per message is short; what is long (files, hashing, compression of large data)
-//! goes to `smol::unblock`'s threads. With smol's global executor each event wakes one thread to
+//! goes to other [`crate::threads`]. With smol's global executor each event wakes one thread to
 //! notice it and another to act on it, and these switches were more than half of what a small job
 //! cost the daemons.
 
@@ -37,6 +37,19 @@ pub fn spawn<T: Send + 'static>(task: impl Future<Output = T> + Send + 'static) 
     EXECUTOR.spawn(task)
 }
 
+/// Does a step after each such time, until one says that there will be nothing more to do.
+pub fn repeat(every: Duration, mut step: impl FnMut() -> bool + Send + 'static) {
+    let rounds = async move {
+        loop {
+            Timer::after(every).await;
+            if !step() {
+                return;
+            }
+        }
+    };
+    spawn(rounds).detach();
+}
+
 /// Completes when `patience` is over: for peers that fall silent, where most waits end long before.
 pub fn late(patience: Duration) -> Timer {
     Timer::after(patience)
@@ -66,6 +79,25 @@ mod tests {
             drop(busy);
             let steps = steps.load(Ordering::Relaxed);
             assert!(steps <= 5 * STEPS, "{steps}");
+        });
+    }
+
+    #[test]
+    fn a_step_is_repeated_until_it_says_that_it_is_the_last() {
+        block_on(async {
+            let (sender, steps) = smol::channel::unbounded();
+            let mut left = 3;
+            repeat(Duration::from_millis(1), move || {
+                left -= 1;
+                sender.try_send(left).unwrap();
+                left > 0
+            });
+            let mut seen = Vec::new();
+            // The channel is closed when the task is gone.
+            while let Ok(left) = steps.recv().await {
+                seen.push(left);
+            }
+            assert_eq!(seen, [2, 1, 0]);
         });
     }
 

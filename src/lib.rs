@@ -114,6 +114,7 @@ pub mod signal;
 pub mod status;
 pub mod submitter;
 pub mod sys;
+pub mod threads;
 pub mod toolchain;
 pub mod whereabouts;
 pub mod worker;

@@ -529,6 +529,27 @@ pub struct Login {
     pub seen: Term,
 }
 
+impl Login {
+    /// A node that only submits and has known no scheduler: no port, no slots, no toolchains.
+    pub fn new(
+        name: impl Into<String>,
+        netname: impl Into<String>,
+        platform: impl Into<String>,
+    ) -> Self {
+        Self {
+            name: name.into(),
+            netname: netname.into(),
+            platform: platform.into(),
+            port: 0,
+            slots: 0,
+            no_remote: None,
+            toolchains: Vec::new(),
+            state: NodeState::default(),
+            seen: Term::default(),
+        }
+    }
+}
+
 /// What changes on a node all the time.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeState {
@@ -657,6 +678,22 @@ pub struct Want {
     pub own: OwnNode,
 }
 
+impl Want {
+    /// A job of which nothing else is known, and which may run on any node but the submitter's own.
+    pub fn new(request: RequestId, toolchain: Digest, terms: Terms) -> Self {
+        Self {
+            request,
+            toolchain,
+            toolchain_bytes: 0,
+            terms,
+            file: Bytes::default(),
+            variant: 0,
+            except: Vec::new(),
+            own: OwnNode::Nothing,
+        }
+    }
+}
+
 /// What decides which leases will do for a job, and how soon they are lent.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Terms {
@@ -666,6 +703,17 @@ pub struct Terms {
     pub platform: String,
     /// Only this node, by name or address (`ICECC_PREFERRED_HOST`); empty for any.
     pub preferred: String,
+}
+
+impl Terms {
+    /// Any node, and no giving way.
+    pub fn new(platform: impl Into<String>) -> Self {
+        Self {
+            niceness: 0,
+            platform: platform.into(),
+            preferred: String::new(),
+        }
+    }
 }
 
 /// What a submitter's own node may do for its job.

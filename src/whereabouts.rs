@@ -15,6 +15,7 @@ use crate::discover::{self, Seal};
 use crate::executor;
 use crate::key::Credentials;
 use crate::names;
+use crate::threads;
 
 /// Where a scheduler listens, TCP and UDP, unless it is told otherwise; icecream's port.
 pub const SCHEDULER_PORT: u16 = 8765;
@@ -57,7 +58,7 @@ pub async fn locate(
 
 async fn look_up(host: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
     let name = host.to_owned();
-    let found = smol::unblock(move || names::host(&name, port)).await;
+    let found = threads::unblock(move || names::host(&name, port)).await;
     match found {
         Ok(addresses) if addresses.is_empty() => Err(format!("{host} has no address")),
         Ok(addresses) => Ok(addresses),

@@ -44,6 +44,8 @@ fn a_local_call_is_told_with_its_reason() {
     let here = tempfile::tempdir().unwrap();
     fs::write(here.path().join("a.c"), "int x;\n").unwrap();
     fs::write(here.path().join("date.c"), "char *x = __DATE__;\n").unwrap();
+    fs::write(here.path().join("reads.c"), "#include \"a.d\"\n").unwrap();
+    fs::write(here.path().join("a.d"), "int x;\n").unwrap();
     for (line, variables, word) in [
         ("gcc -fplugin=x.so -c a.c", &[][..], "plugin"),
         ("gcc a.c -o a", &[], "link"),
@@ -52,6 +54,7 @@ fn a_local_call_is_told_with_its_reason() {
         ("gcc -c date.c", &[], "time-of-day"),
         ("gcc -c none.c", &[], "no-main-file"),
         ("gcc -c a.c -o none/a.o", &[], "output-place"),
+        ("gcc -c reads.c -MD -MF a.d", &[], "output-place"),
         ("gcc -c a.c", &[("ICECC", "disable")], "disabled"),
         ("gcc -c a.c", &[("ICECC", "no")], "asked"),
         ("gcc -c a.c", &[("GCC_EXEC_PREFIX", "/x")], "environment"),
@@ -67,7 +70,7 @@ fn a_local_call_is_told_with_its_reason() {
     }
     assert_eq!(
         fs::read_dir(here.path()).unwrap().count(),
-        2,
+        4,
         "nothing is written"
     );
 }

@@ -191,32 +191,17 @@ fn key() -> Credentials {
 
 fn login(name: &str, slots: u32) -> Login {
     Login {
-        name: name.into(),
-        netname: "TEST".into(),
-        platform: "x86_64".into(),
         port: 10245,
         slots,
-        no_remote: None,
         toolchains: vec![GCC],
-        state: NodeState::default(),
-        seen: Term::default(),
+        ..Login::new(name, "TEST", "x86_64")
     }
 }
 
 fn want(request: u64) -> LinkCommand {
     LinkCommand::Deal(Deal::Want(Want {
-        request: RequestId(request),
-        toolchain: GCC,
-        toolchain_bytes: 0,
-        terms: Terms {
-            niceness: 0,
-            platform: "x86_64".into(),
-            preferred: String::new(),
-        },
         file: Bytes::from("a.c"),
-        variant: 0,
-        except: vec![],
-        own: ice::message::OwnNode::Nothing,
+        ..Want::new(RequestId(request), GCC, Terms::new("x86_64"))
     }))
 }
 

@@ -113,6 +113,7 @@ const LAYERS: [(&str, &[&str]); 5] = [
             "sandbox",
             "signal",
             "sys",
+            "threads",
             "toolchain",
             "whereabouts",
             "worker/store",

@@ -24,7 +24,7 @@ use crate::config::DaemonConfig;
 use crate::executor;
 use crate::id::{Digest, LeaseId, Term};
 use crate::key::{ClusterKey, Credentials};
-use crate::message::{Login, NodeState};
+use crate::message::Login;
 use crate::reactor::Async;
 use crate::sandbox::ladder;
 use crate::sandbox::spec::{Limits, Rung};
@@ -32,6 +32,8 @@ use crate::sandbox::zygote::Starter;
 use crate::submitter::job::Submitter;
 use crate::submitter::placement::Placement;
 use crate::sys;
+use crate::threads;
+use crate::worker::fetching::Fetching;
 use crate::worker::job::{Admission, Promise, Room, Worker};
 use crate::worker::store::Store;
 use crate::worker::tenancy::Tenancies;
@@ -349,16 +351,13 @@ async fn start(
             (0, Vec::new(), Some(why))
         }
     };
+    let name = config.name.clone().unwrap_or_else(host_name);
     let login = Login {
-        name: config.name.clone().unwrap_or_else(host_name),
-        netname: config.cluster.netname.clone(),
-        platform: platform(),
         port,
         slots,
         no_remote,
         toolchains,
-        state: NodeState::default(),
-        seen: Term::default(),
+        ..Login::new(name, config.cluster.netname.clone(), platform())
     };
     let link = LinkConfig {
         schedulers: config.schedulers.clone(),
@@ -392,7 +391,7 @@ async fn start_worker(
         .port();
     let listener = Async::new(listener).map_err(|error| error.to_string())?;
     let (directory, limit) = (config.cache_dir.clone(), config.cache_limit);
-    let store = smol::unblock(move || Store::open(&directory, limit)).await;
+    let store = threads::unblock(move || Store::open(&directory, limit)).await;
     let store = store.map_err(|error| format!("the cache: {error}"))?;
     let program = ladder::own_program();
     let mut rungs = vec![(Rung::UserNamespaces, Starter::Here(program.clone()))];
@@ -426,12 +425,13 @@ async fn start_worker(
         inodes: TREE_INODES,
     };
     let toolchains = store.toolchains();
+    let fetching = Fetching::new(&toolchains);
     let worker = Worker {
         store,
         tenancies: Ok(Tenancies::new(rung, starter, trees, config.verify_trees)),
         admission: Box::new(NodeSlots(node.clone())),
         limits,
-        fetching: smol::lock::Mutex::new(()),
+        fetching,
     };
     executor::spawn(crate::worker::server::serve(
         listener,

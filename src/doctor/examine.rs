@@ -12,6 +12,7 @@ use crate::client::Variables;
 use crate::config::DaemonConfig;
 use crate::executor;
 use crate::reactor::Timer;
+use crate::threads;
 
 /// No single look takes longer: reading the files of a compiler from a slow disk is the longest.
 const LOOK: Duration = Duration::from_secs(20);
@@ -50,7 +51,7 @@ async fn gather(patient: &Patient) -> Facts {
     let variables = patient.variables.clone();
     let daemon = executor::spawn(within(
         LOOK,
-        smol::unblock(move || peers::daemon(&variables)),
+        threads::unblock(move || peers::daemon(&variables)),
     ));
     let scheduler = {
         let (config, credentials) = (config.clone(), credentials.clone());

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::facts::Trial;
 use crate::sandbox::ladder;
+use crate::threads;
 
 /// What is compiled: with a header, so that the way of headers is tried, too.
 const SOURCE: &str = "#include <stddef.h>\n\
@@ -52,7 +53,7 @@ impl Drop for Prepared {
 impl Bench {
     /// With this compiler; none when it can't compile the source by itself, for then nobody can.
     pub(super) async fn new(compiler: String) -> Option<Self> {
-        smol::unblock(move || {
+        threads::unblock(move || {
             prepare(compiler)
                 .ok()
                 .map(|prepared| Self(Arc::new(prepared)))
@@ -63,7 +64,7 @@ impl Bench {
     /// What comes of a compile on the node of this name; `number` tells trials apart.
     pub(super) async fn compile_on(self, number: usize, node: &str) -> Trial {
         let node = node.to_owned();
-        smol::unblock(move || self.0.compile_on(number, &node)).await
+        threads::unblock(move || self.0.compile_on(number, &node)).await
     }
 }
 

@@ -171,15 +171,10 @@ mod tests {
 
     fn sane_login() -> Login {
         Login {
-            name: "a".into(),
-            netname: "ICE".into(),
-            platform: "x86_64".into(),
             port: 10245,
             slots: SLOTS_MAX,
-            no_remote: None,
             toolchains: vec![Digest([0; 32]); TOOLCHAINS_MAX],
-            state: NodeState::default(),
-            seen: crate::id::Term::default(),
+            ..Login::new("a", "ICE", "x86_64")
         }
     }
 
@@ -190,8 +185,7 @@ mod tests {
             toolchain_bytes: OUTPUT_BYTES_MAX,
             terms: Terms {
                 niceness: NICENESS_MAX,
-                platform: "x86_64".into(),
-                preferred: String::new(),
+                ..Terms::new("x86_64")
             },
             file: Bytes(vec![b'x'; PATH_BYTES_MAX]),
             variant: u64::MAX,

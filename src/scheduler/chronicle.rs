@@ -1,53 +1,39 @@
 //! What happens in the cluster, put into words for those who watch.
 //!
 //! The state machine says here what it has done with a job or a node, and here it is numbered,
-//! counted, kept for a snapshot, and told to the watchers a few times a second. Nothing here changes a
+//! counted, kept for a snapshot, and put into the `bulletin` for the watchers. Nothing here changes a
 //! placement, and without watchers nothing is collected but counts and the jobs of the moment, which
 //! are bounded by the queue and the leases.
 //!
-//! Knows no socket: [`super::server`] leaves out news for a watcher that reads too slowly, counts
+//! Knows no socket: `outbox` leaves out news for a watcher that reads too slowly, counts
 //! them, and the watcher asks for a new snapshot.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+mod bulletin;
+
+use std::collections::BTreeMap;
 
 use crate::id::{Bytes, LeaseId, NodeId, RequestId, Time};
 use crate::message::{FromScheduler, Outcome};
 use crate::news::{
-    Ending, JobNumber, JobPicture, LocalJobs, NEWS_MAX, News, NodePicture, SNAPSHOT_JOBS_MAX,
-    Snapshot, Totals, file_end,
+    Ending, JobNumber, JobPicture, LocalJobs, News, NodePicture, SNAPSHOT_JOBS_MAX, Snapshot,
+    Totals, file_end,
 };
+use crate::scheduler::chronicle::bulletin::Bulletin;
 use crate::scheduler::state::PeerId;
 use crate::scheduler::tally::Tally;
 
-/// Watchers, at most; the next is refused.
-pub const WATCHERS_MAX: usize = 32;
-/// News wait this long for more, so that a message carries many.
-const NEWS_EVERY: Duration = Duration::from_millis(50);
-/// A watcher hears something at least this often, if only that there are no news.
-pub const HEARTBEAT: Duration = Duration::from_millis(1000);
-/// Between two words on nodes whose load has changed.
-const LOADS_EVERY: Duration = Duration::from_millis(1000);
+pub use bulletin::{HEARTBEAT, WATCHERS_MAX};
 
-/// The jobs of the moment, the counts, and the news that have not been told yet.
+/// The jobs of the moment, the counts, and what is still to be told of them.
 #[derive(Debug, Default)]
 pub struct Chronicle {
-    watchers: BTreeSet<PeerId>,
     waiting: BTreeMap<(NodeId, RequestId), Job>,
     /// By lease and request: what ran under a lease may still be on its way home when the next job
     /// begins, and a job may run under two.
     running: BTreeMap<(LeaseId, RequestId), Job>,
     jobs_so_far: u64,
     tally: Tally,
-    untold: Vec<News>,
-    /// Requests since the last message: most are granted at once, and then nobody need know that
-    /// they waited.
-    fresh: Vec<(NodeId, RequestId)>,
-    came: BTreeSet<NodeId>,
-    changed: BTreeSet<NodeId>,
-    told: BTreeMap<NodeId, NodePicture>,
-    told_at: Time,
-    loads_at: Time,
+    bulletin: Bulletin,
 }
 
 #[derive(Clone, Debug)]
@@ -65,16 +51,12 @@ impl Chronicle {
 
     /// A node logged in, or was blocked or unblocked: watchers hear of it soon.
     pub fn came(&mut self, node: NodeId) {
-        if self.is_watched() {
-            self.came.insert(node);
-        }
+        self.bulletin.came(node);
     }
 
     /// Something about a node changed that watchers need not know at once.
     pub fn changed(&mut self, node: NodeId) {
-        if self.is_watched() {
-            self.changed.insert(node);
-        }
+        self.bulletin.changed(node);
     }
 
     /// A node left. Its jobs end with it.
@@ -84,10 +66,7 @@ impl Chronicle {
         for (node, request) in waited {
             self.gone(node, request, Ending::Lost);
         }
-        self.came.remove(&node);
-        self.changed.remove(&node);
-        self.told.remove(&node);
-        self.tell(News::Left { node });
+        self.bulletin.left(node);
     }
 
     // What happens to jobs.
@@ -103,9 +82,7 @@ impl Chronicle {
             is_told: false,
         };
         self.waiting.insert((submitter, request), job);
-        if self.is_watched() {
-            self.fresh.push((submitter, request));
-        }
+        self.bulletin.queued(submitter, request);
     }
 
     /// The request of a submitter got a slot of `worker`.
@@ -135,8 +112,8 @@ impl Chronicle {
                 is_told: false,
             },
         };
-        if self.is_watched() {
-            self.untold.push(News::Started {
+        if self.bulletin.is_watched() {
+            self.bulletin.tell(News::Started {
                 job: job.number,
                 submitter,
                 worker,
@@ -156,20 +133,19 @@ impl Chronicle {
             return;
         };
         self.tally.ended(&ending, false);
-        match &ending {
-            Ending::Denied(_) if !job.is_told && self.is_watched() => {
-                // Who is watching wants to know why it is local, though it never waited.
-                self.untold.push(queued(&job));
-                self.untold.push(News::Ended {
-                    job: job.number,
-                    ending,
-                });
-            }
-            _ if job.is_told => self.tell(News::Ended {
+        if !self.bulletin.is_watched() {
+            return;
+        }
+        // Who is watching wants to know why it is local, though it never waited.
+        let is_worth_telling = matches!(ending, Ending::Denied(_));
+        if !job.is_told && is_worth_telling {
+            self.bulletin.tell(queued(&job));
+        }
+        if job.is_told || is_worth_telling {
+            self.bulletin.tell(News::Ended {
                 job: job.number,
                 ending,
-            }),
-            _ => {}
+            });
         }
     }
 
@@ -210,7 +186,7 @@ impl Chronicle {
     fn end(&mut self, job: &Job, ending: Ending) {
         self.tally.ended(&ending, job.worker == Some(job.submitter));
         self.changed(job.worker.unwrap_or(job.submitter));
-        self.tell(News::Ended {
+        self.bulletin.tell(News::Ended {
             job: job.number,
             ending,
         });
@@ -220,7 +196,7 @@ impl Chronicle {
     pub fn local(&mut self, node: NodeId, jobs: Vec<LocalJobs>) {
         for LocalJobs { reason, jobs, file } in jobs {
             self.tally.local(&reason, jobs.into());
-            self.tell(News::Local {
+            self.bulletin.tell(News::Local {
                 node,
                 reason,
                 jobs,
@@ -233,30 +209,17 @@ impl Chronicle {
 
     /// Somebody watches from now on, or wants a new snapshot; false when there are too many already.
     pub fn watch(&mut self, peer: PeerId, now: Time) -> bool {
-        if !self.watchers.contains(&peer) && self.watchers.len() >= WATCHERS_MAX {
-            return false;
-        }
-        if !self.is_watched() {
-            self.told_at = now;
-            self.loads_at = now;
-        }
-        self.watchers.insert(peer);
-        true
+        self.bulletin.watch(peer, now)
     }
 
     /// Whether this peer watches.
     pub fn is_watcher(&self, peer: PeerId) -> bool {
-        self.watchers.contains(&peer)
+        self.bulletin.is_watcher(peer)
     }
 
     /// A watcher went.
     pub fn unwatch(&mut self, peer: PeerId) {
-        if self.watchers.remove(&peer) && !self.is_watched() {
-            self.untold.clear();
-            self.fresh.clear();
-            self.came.clear();
-            self.changed.clear();
-            self.told.clear();
+        if self.bulletin.unwatch(peer) {
             for job in self.waiting.values_mut() {
                 job.is_told = false;
             }
@@ -268,9 +231,7 @@ impl Chronicle {
         for job in self.waiting.values_mut() {
             job.is_told = true;
         }
-        for node in &nodes {
-            self.told.insert(node.node, node.clone());
-        }
+        self.bulletin.told(&nodes);
         let mut jobs: Vec<&Job> = self.running.values().chain(self.waiting.values()).collect();
         jobs.sort_by_key(|job| job.number);
         let jobs_omitted = jobs.len().saturating_sub(SNAPSHOT_JOBS_MAX) as u32;
@@ -305,23 +266,12 @@ impl Chronicle {
 
     /// When [`Self::flush`] is due, if anybody watches.
     pub fn next_wake(&self) -> Option<Time> {
-        if !self.is_watched() {
-            return None;
-        }
-        let mut due = self.told_at.after(HEARTBEAT);
-        if !(self.untold.is_empty() && self.fresh.is_empty() && self.came.is_empty()) {
-            due = due.min(self.told_at.after(NEWS_EVERY));
-        }
-        if !self.changed.is_empty() {
-            due = due.min(self.loads_at.after(LOADS_EVERY));
-        }
-        Some(due)
+        self.bulletin.next_wake()
     }
 
     /// Whether there is enough to tell, or it is time for it.
     pub fn is_due(&self, now: Time) -> bool {
-        self.untold.len() + self.fresh.len() >= NEWS_MAX / 2
-            || self.next_wake().is_some_and(|due| due <= now)
+        self.bulletin.is_due(now)
     }
 
     /// What is to be told to every watcher now; `picture` shows a node as it is.
@@ -330,53 +280,12 @@ impl Chronicle {
         picture: impl Fn(NodeId) -> Option<NodePicture>,
         now: Time,
     ) -> Vec<(PeerId, FromScheduler)> {
-        if !self.is_watched() {
-            return Vec::new();
-        }
-        self.told_at = now;
-        let mut nodes = std::mem::take(&mut self.came);
-        if now.since(self.loads_at) >= LOADS_EVERY {
-            self.loads_at = now;
-            nodes.append(&mut self.changed);
-        }
-        // Nodes go first: jobs name them.
-        let mut news = Vec::new();
-        for picture in nodes.into_iter().filter_map(picture) {
-            if self.told.get(&picture.node) != Some(&picture) {
-                self.told.insert(picture.node, picture.clone());
-                news.push(News::Node(picture));
-            }
-        }
-        news.append(&mut self.untold);
-        for key in std::mem::take(&mut self.fresh) {
-            if let Some(job) = self.waiting.get_mut(&key)
-                && !std::mem::replace(&mut job.is_told, true)
-            {
-                news.push(queued(job));
-            }
-        }
-        let messages = match news.is_empty() {
-            true => vec![Vec::new()],
-            false => news.chunks(NEWS_MAX).map(<[News]>::to_vec).collect(),
+        let waiting = &mut self.waiting;
+        let waits = |asked| {
+            let job: &mut Job = waiting.get_mut(&asked)?;
+            (!std::mem::replace(&mut job.is_told, true)).then(|| queued(job))
         };
-        let tell = |&watcher: &PeerId| {
-            let messages = messages.iter();
-            messages.map(move |news| {
-                let (news, skipped) = (news.clone(), 0);
-                (watcher, FromScheduler::News { skipped, news })
-            })
-        };
-        self.watchers.iter().flat_map(tell).collect()
-    }
-
-    fn is_watched(&self) -> bool {
-        !self.watchers.is_empty()
-    }
-
-    fn tell(&mut self, news: News) {
-        if self.is_watched() {
-            self.untold.push(news);
-        }
+        self.bulletin.flush(picture, waits, now)
     }
 
     fn number(&mut self) -> JobNumber {
@@ -606,7 +515,7 @@ mod tests {
         assert_eq!(chronicle.next_wake(), Some(at(1050)));
         chronicle.unwatch(WATCHER);
         assert_eq!(chronicle.next_wake(), None);
-        assert!(chronicle.untold.is_empty() && chronicle.fresh.is_empty());
+        assert!(chronicle.bulletin.is_empty());
         for peer in 0..WATCHERS_MAX as u64 {
             assert!(chronicle.watch(PeerId(peer), at(0)));
         }

@@ -20,6 +20,7 @@ use crate::key::ClusterKey;
 use crate::message::{Datagram, Nonce};
 use crate::names;
 use crate::scheduler::election::{Action, Election, Event, Role, STANDBYS_MAX};
+use crate::threads;
 
 /// Questions whose answers are still believed, at most.
 const NONCES_MAX: usize = 256;
@@ -358,7 +359,7 @@ async fn resolve(names: Vec<(String, u16)>) -> Vec<SocketAddr> {
     let mut found = Vec::new();
     for (host, port) in names {
         let name = host.clone();
-        match smol::unblock(move || names::host(&name, port)).await {
+        match threads::unblock(move || names::host(&name, port)).await {
             Ok(addresses) => found.extend(addresses),
             Err(error) => log::warn!("look up the scheduler {host}: {error}"),
         }

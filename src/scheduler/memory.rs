@@ -6,16 +6,62 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::scheduler::speed::{Recollection, Speeds};
 
 /// Between two writes.
-pub const EVERY: Duration = Duration::from_secs(60);
+const EVERY: Duration = Duration::from_secs(60);
 /// A file that is larger was not written here.
 const BYTES_MAX: u64 = 64 << 20;
 /// Changes with the format.
 const HEADER: &[u8] = b"ice scheduler memory 4\n";
+
+/// Keeps such a file up to date.
+#[derive(Debug)]
+pub struct Keeper {
+    /// None when nothing is to be kept.
+    path: Option<PathBuf>,
+    /// How many jobs had been learned from when it was written last.
+    jobs: u64,
+    due: Instant,
+}
+
+impl Keeper {
+    /// For the file at `path`; without one everything is forgotten in the end.
+    pub fn new(path: Option<PathBuf>) -> Self {
+        let due = Instant::now() + EVERY;
+        Self { path, jobs: 0, due }
+    }
+
+    /// What the file tells now.
+    pub fn recall(&self) -> Speeds {
+        self.path.as_deref().map(read).unwrap_or_default()
+    }
+
+    /// Whether it is time to write, which is then not so again for a while.
+    pub fn is_due(&mut self, now: Instant) -> bool {
+        let is_due = self.due <= now;
+        if is_due {
+            self.due = now + EVERY;
+        }
+        is_due
+    }
+
+    /// What writes down all that was learned, if there is anything new and a place for it. It may block.
+    pub fn keep(&mut self, speeds: &Speeds) -> Option<impl FnOnce() + Send + use<>> {
+        let path = self.path.clone()?;
+        if std::mem::replace(&mut self.jobs, speeds.jobs()) == speeds.jobs() {
+            return None;
+        }
+        let recollection = speeds.recollection();
+        Some(move || {
+            if let Err(error) = write(&path, &recollection) {
+                log::warn!("write {}: {error}", path.display());
+            }
+        })
+    }
+}
 
 /// What the file at `path` tells; nothing when there is none.
 pub fn read(path: &Path) -> Speeds {

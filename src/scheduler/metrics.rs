@@ -1,26 +1,28 @@
-//! The cluster in numbers, as Prometheus reads them: its text format 0.0.4.
+//! The cluster in numbers, as Prometheus reads them.
 //!
 //! Gauges are made of the same news that watchers hear, so that a metric and the monitor never tell two stories;
 //! when news were left out, the snapshot that follows mends them. Counters are the core's own ([`Tally`]), lack
 //! nothing, and go on across elections, and begin anew with the process. The number of series has a bound,
 //! whatever the cluster is called and does: nodes by [`NODE_SERIES_MAX`], reasons by
-//! [`REASONS_MAX`](crate::news::REASONS_MAX), and no label holds a file. Times are in seconds and sizes in bytes, as Prometheus wants it. The names are told in
-//! `docs/monitoring.md`; a test holds both together.
+//! [`REASONS_MAX`](crate::news::REASONS_MAX), and no label holds a file. Times are in seconds and sizes in bytes,
+//! as Prometheus wants it. The names are told in `docs/monitoring.md`; a test holds both together.
+
+mod page;
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
 use std::time::Duration;
 
 use crate::id::NodeId;
 use crate::news::{JobNumber, News, NodePicture, OUTCOMES, Snapshot};
 use crate::scheduler::election::Role;
-use crate::scheduler::tally::{BUCKETS_MS, Histogram, Tally};
+use crate::scheduler::metrics::page::Page;
+use crate::scheduler::tally::Tally;
+
+pub use page::CONTENT_TYPE;
 
 /// Nodes with series of their own, at most; those with the lowest numbers have them, and the others are
 /// counted in `ice_nodes_omitted`.
 pub const NODE_SERIES_MAX: usize = 256;
-/// What Prometheus is told that it gets.
-pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// What the shell knows at the moment of a question.
 #[derive(Clone, Copy, Debug)]
@@ -131,11 +133,11 @@ impl Metrics {
 
     /// All of it as text, with what was counted so far.
     pub fn render(&self, tally: &Tally, moment: Moment) -> String {
-        let mut page = Page(String::new());
+        let mut page = Page::default();
         self.render_scheduler(&mut page, moment);
         self.render_jobs(&mut page, tally);
         self.render_nodes(&mut page);
-        page.0
+        page.text()
     }
 
     fn render_scheduler(&self, page: &mut Page, moment: Moment) {
@@ -364,62 +366,9 @@ impl Metrics {
     }
 }
 
-/// The text format.
-struct Page(String);
-
-impl Page {
-    fn family(&mut self, name: &str, kind: &str, help: &str) {
-        self.line(format_args!("# HELP {name} {help}\n# TYPE {name} {kind}"));
-    }
-
-    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: f64) {
-        let labels: Vec<String> = labels
-            .iter()
-            .map(|(label, text)| format!("{label}=\"{}\"", escaped(text)))
-            .collect();
-        match labels.is_empty() {
-            true => self.line(format_args!("{name} {value}")),
-            false => self.line(format_args!("{name}{{{}}} {value}", labels.join(","))),
-        }
-    }
-
-    fn histogram(&mut self, name: &str, help: &str, of: &Histogram) {
-        self.family(name, "histogram", help);
-        let mut so_far = 0;
-        let bucket = format!("{name}_bucket");
-        for (count, bound_ms) in of.counts.iter().zip(BUCKETS_MS) {
-            so_far += count;
-            let bound = (bound_ms as f64 / 1000.0).to_string();
-            self.sample(&bucket, &[("le", &bound)], so_far as f64);
-        }
-        so_far += of.counts[BUCKETS_MS.len()];
-        self.sample(&bucket, &[("le", "+Inf")], so_far as f64);
-        self.sample(&format!("{name}_sum"), &[], of.sum.as_secs_f64());
-        self.sample(&format!("{name}_count"), &[], so_far as f64);
-    }
-
-    fn line(&mut self, of: std::fmt::Arguments<'_>) {
-        // Writing to a string can't fail.
-        let _ = writeln!(self.0, "{of}");
-    }
-}
-
-/// A label's text: names come from other machines, and one with a quote must not make up a series.
-fn escaped(text: &str) -> String {
-    let mut safe = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '\\' => safe.push_str("\\\\"),
-            '"' => safe.push_str("\\\""),
-            '\n' => safe.push_str("\\n"),
-            c => safe.push(c),
-        }
-    }
-    safe
-}
-
 #[cfg(test)]
 mod tests {
+    use super::page::reader::parse;
     use super::*;
     use crate::id::Term;
     use crate::message::Usage;
@@ -466,86 +415,6 @@ mod tests {
             },
             output_bytes: 1000,
         }
-    }
-
-    /// Samples by name and labels; panics where the text is not as the format's description says.
-    fn parse(text: &str) -> BTreeMap<String, f64> {
-        let name_end = |text: &str| {
-            let is_part = |(at, c): (usize, char)| {
-                c.is_ascii_alphabetic() || c == '_' || c == ':' || at > 0 && c.is_ascii_digit()
-            };
-            text.char_indices()
-                .find(|&part| !is_part(part))
-                .map_or(text.len(), |(at, _)| at)
-        };
-        assert!(text.ends_with('\n'));
-        let mut kinds: BTreeMap<&str, &str> = BTreeMap::new();
-        let mut helped: Vec<&str> = Vec::new();
-        let mut family = "";
-        let mut samples = BTreeMap::new();
-        for line in text.lines() {
-            if let Some(comment) = line.strip_prefix("# ") {
-                let mut words = comment.splitn(3, ' ');
-                let [word, name, rest] = [(); 3].map(|()| words.next().expect(line));
-                assert_eq!(name_end(name), name.len(), "{line}");
-                match word {
-                    "HELP" => {
-                        assert!(!helped.contains(&name), "twice: {line}");
-                        assert!(!rest.contains('\\') && !rest.is_empty(), "{line}");
-                        helped.push(name);
-                    }
-                    "TYPE" => {
-                        assert!(["gauge", "counter", "histogram"].contains(&rest), "{line}");
-                        assert_eq!(helped.last(), Some(&name), "{line}");
-                        assert_eq!(kinds.insert(name, rest), None, "twice: {line}");
-                        // As promtool's linter wants it.
-                        assert_eq!(rest == "counter", name.ends_with("_total"), "{line}");
-                        family = name;
-                    }
-                    _ => panic!("{line}"),
-                }
-                continue;
-            }
-            let end = name_end(line);
-            let name = &line[..end];
-            assert!(end > 0, "{line}");
-            let suffixes: &[&str] = match kinds[family] {
-                "histogram" => &["_bucket", "_sum", "_count"],
-                _ => &[""],
-            };
-            let is_of = |suffix: &&&str| name.strip_suffix(**suffix) == Some(family);
-            assert!(suffixes.iter().any(|suffix| is_of(&suffix)), "{line}");
-            let mut rest = &line[end..];
-            if let Some(mut labels) = rest.strip_prefix('{') {
-                loop {
-                    let end = name_end(labels);
-                    assert!(end > 0, "{line}");
-                    labels = labels[end..].strip_prefix("=\"").expect(line);
-                    let mut chars = labels.char_indices();
-                    let close = loop {
-                        match chars.next().expect(line) {
-                            (at, '"') => break at,
-                            (_, '\\') => {
-                                let (_, next) = chars.next().expect(line);
-                                assert!(['\\', '"', 'n'].contains(&next), "{line}");
-                            }
-                            _ => {}
-                        }
-                    };
-                    labels = &labels[close + 1..];
-                    if let Some(after) = labels.strip_prefix('}') {
-                        rest = after;
-                        break;
-                    }
-                    labels = labels.strip_prefix(',').expect(line);
-                }
-            }
-            let value: f64 = rest.strip_prefix(' ').expect(line).parse().expect(line);
-            let series = line[..line.len() - rest.len()].to_owned();
-            assert_eq!(samples.insert(series, value), None, "twice: {line}");
-        }
-        assert_eq!(helped.len(), kinds.len());
-        samples
     }
 
     fn samples(metrics: &Metrics) -> BTreeMap<String, f64> {

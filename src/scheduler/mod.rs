@@ -1,12 +1,14 @@
 //! Places jobs; never sees sources or objects.
 //!
-//! [`state`] is the pure core: events in, actions out. The rules lie beside it, one noun a file;
-//! [`server`] is the only part that knows sockets and clocks.
+//! [`state`] is the pure core: events in, actions out. The rules lie beside it, one noun a file.
+//! Around it `dispatcher` is the task that turns what comes in into events, `peers` are those who are
+//! connected, and [`server`] has the ports.
 
 pub mod admission;
 pub mod audience;
 pub mod chronicle;
 pub mod control;
+mod dispatcher;
 mod door;
 pub mod election;
 pub mod fairness;
@@ -20,6 +22,8 @@ mod line;
 pub mod memory;
 pub mod metrics;
 pub mod node;
+mod outbox;
+mod peers;
 pub mod policy;
 pub mod queue;
 pub mod roster;

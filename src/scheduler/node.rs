@@ -178,15 +178,9 @@ mod tests {
 
     fn node(platform: &str, slots: u32) -> Node {
         let login = Login {
-            name: "a".into(),
-            netname: "ICE".into(),
-            platform: platform.into(),
             port: 10245,
             slots,
-            no_remote: None,
-            toolchains: vec![],
-            state: NodeState::default(),
-            seen: crate::id::Term::default(),
+            ..Login::new("a", "ICE", platform)
         };
         let here = IpAddr::from([10, 0, 0, 1]);
         Node::new(

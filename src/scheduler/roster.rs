@@ -383,15 +383,10 @@ mod tests {
         let mut roster = Roster::default();
         for (number, platform) in (1u32..).zip(platforms) {
             let login = Login {
-                seen: Default::default(),
-                state: Default::default(),
-                name: format!("n{number}"),
-                netname: "ICE".into(),
-                platform: (*platform).into(),
                 port: 10245,
                 slots: 2,
-                no_remote: None,
                 toolchains: vec![GCC],
+                ..Login::new(format!("n{number}"), "ICE", *platform)
             };
             let from = IpAddr::from([10, 0, 0, number as u8]);
             let peer = PeerId(number.into());

@@ -456,6 +456,28 @@ mod tests {
     }
 
     #[test]
+    fn a_node_whose_jobs_all_end_elsewhere_first_is_known_to_be_slow() {
+        let mut speeds = Speeds::default();
+        for file in 0..8 {
+            let work = work(&format!("{file}.c"));
+            for _ in 0..3 {
+                speeds.learn("fast", &work, consumed(100_000, 1000));
+            }
+            // Given up too soon to tell anything, and of a file of which nothing is known.
+            speeds.learn_lag("slow", &work, 50_000);
+        }
+        speeds.learn_lag("slow", &work("new.c"), 900_000);
+        assert!(speeds.slowness("slow") <= speeds.slowness("fast") * 1.2);
+        let cost_before = cost(&speeds, "0.c");
+        for file in 0..4 {
+            speeds.learn_lag("slow", &work(&format!("{file}.c")), 300_000);
+        }
+        let ratio = speeds.slowness("slow") / speeds.slowness("fast");
+        assert!((2.0..3.5).contains(&ratio), "{ratio}");
+        assert_eq!(cost(&speeds, "0.c"), cost_before);
+    }
+
+    #[test]
     fn what_is_unknown_counts_as_average() {
         let mut speeds = Speeds::default();
         assert_eq!(speeds.slowness("a"), 1.0);

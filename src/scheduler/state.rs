@@ -2,7 +2,7 @@
 //!
 //! Everything is soft: nodes bring their state with them when they log in, so a scheduler that
 //! starts anew knows its cluster after one round of logins. Knows no socket and no clock; the shell
-//! ([`super::server`]) numbers the connections, reads the time and does what is said, in the order in which it is said.
+//! (`dispatcher`) numbers the connections, reads the time and does what is said, in the order in which it is said.
 //!
 //! This file has what concerns nodes and their connections; requests and leases are in `lending`.
 

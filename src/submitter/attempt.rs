@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use smol::future::FutureExt;
 
 use crate::account::{self, Phase};
-use crate::compress;
+use crate::compress::{self, CompressError, Unpacker};
 use crate::connection::ConnectionError;
 use crate::dictionary::Named;
 use crate::executor;
@@ -19,6 +19,7 @@ use crate::id::{AbsPath, Bytes, Digest};
 use crate::message::{
     CHUNK_BYTES_MAX, Failure, FromWorker, JobSpec, Manifest, SILENCE_MS, ToWorker, Usage,
 };
+use crate::threads;
 
 use super::output::{self, Pending};
 use super::parcels::{Content, Packed, Parcel, Parcels};
@@ -26,7 +27,8 @@ use super::placement::Progress;
 use super::pool::Warm;
 use super::ways::{Measured, Meter};
 
-/// What a compiler may print before the job is compiled locally instead: it waits in memory.
+/// What a compiler may print before the job is compiled locally instead: it waits in memory, and so does
+/// what each change between its two streams costs.
 const OUTPUT_BYTES_MAX: usize = 32 << 20;
 /// Files and directories that a job may write.
 const WRITTEN_MAX: usize = 10_000;
@@ -153,7 +155,7 @@ impl Delivered {
         let commit = move || account::during(Phase::Commit, commit);
         match is_prompt {
             true => commit(),
-            false => smol::unblock(commit).await,
+            false => threads::unblock(commit).await,
         }
     }
 }
@@ -240,6 +242,8 @@ struct Delivery {
     made: Vec<(AbsPath, Option<Bytes>)>,
     removed: Vec<AbsPath>,
     file_bytes: u64,
+    /// For the pieces of files, of which a large object has dozens.
+    unpacker: Unpacker,
 }
 
 impl Delivery {
@@ -250,16 +254,19 @@ impl Delivery {
                 stream: stream @ (1 | 2),
                 chunk,
             } => {
-                let data = unpack(chunk)?;
+                let data = compress::unpack(chunk).map_err(damaged)?;
                 self.printed_bytes += data.len();
+                match self.printed.last_mut() {
+                    Some((last, bytes)) if *last == stream => bytes.extend_from_slice(&data),
+                    _ => {
+                        self.printed_bytes += size_of::<(u8, Vec<u8>)>();
+                        self.printed.push((stream, data));
+                    }
+                }
                 if self.printed_bytes > OUTPUT_BYTES_MAX {
                     return misbehaves(format!(
                         "the compiler printed more than {OUTPUT_BYTES_MAX} bytes"
                     ));
-                }
-                match self.printed.last_mut() {
-                    Some((last, bytes)) if *last == stream => bytes.extend_from_slice(&data),
-                    _ => self.printed.push((stream, data)),
                 }
             }
             FromWorker::File { path, mode, size } => {
@@ -271,17 +278,16 @@ impl Delivery {
                 let create = move || account::during(Phase::Commit, create);
                 self.files.push(match is_prompt {
                     true => create()?,
-                    false => smol::unblock(create).await?,
+                    false => threads::unblock(create).await?,
                 });
             }
             FromWorker::Chunk(chunk) => {
-                let data = unpack(chunk)?;
-                let Some(mut pending) = self.files.pop() else {
+                let data = (self.unpacker.unpack(&chunk)).map_err(damaged)?;
+                let Some(pending) = self.files.last_mut() else {
                     return misbehaves("a chunk of no file".to_owned());
                 };
                 // A write of a chunk to the page cache takes less than the way to another thread.
-                account::during(Phase::Commit, || pending.write(&data))?;
-                self.files.push(pending);
+                account::during(Phase::Commit, || pending.write(data))?;
             }
             FromWorker::Made { path, target } => {
                 self.announce(&path, spec)?;
@@ -290,6 +296,9 @@ impl Delivery {
             FromWorker::Removed(path) => {
                 if !spec.standing.iter().any(|standing| standing.path == path) {
                     return misbehaves(format!("it removed {path}, which nobody told it of"));
+                }
+                if self.removed.contains(&path) {
+                    return misbehaves(format!("it removed {path} twice"));
                 }
                 self.removed.push(path);
             }
@@ -358,8 +367,8 @@ impl Delivery {
     }
 }
 
-fn unpack(chunk: crate::message::Chunk) -> Result<Vec<u8>, Undelivered> {
-    compress::unpack(chunk).map_err(|error| Undelivered::Misbehaves(error.to_string()))
+fn damaged(error: CompressError) -> Undelivered {
+    Undelivered::Misbehaves(error.to_string())
 }
 
 async fn send(warm: &mut Warm, message: &ToWorker) -> Result<(), Undelivered> {
@@ -479,7 +488,7 @@ async fn send_file(
             let result = Read::by_ref(&mut reader).take(want).read_to_end(&mut piece);
             (reader, result.map(|_| compress::pack(&piece)))
         };
-        let (reader, chunk) = smol::unblock(read).await;
+        let (reader, chunk) = threads::unblock(read).await;
         file = Some(reader);
         match chunk {
             Ok(chunk) if chunk.size > 0 => {
@@ -494,4 +503,100 @@ async fn send_file(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::{JobId, LeaseId, Term};
+    use crate::message::Standing;
+
+    /// A job that may write to `/w`, where `/w/old` stands.
+    fn spec() -> JobSpec {
+        let path = |text: &str| AbsPath::parse(text).unwrap();
+        JobSpec {
+            job: JobId(1),
+            lease: LeaseId(1),
+            term: Term(1),
+            tenant: [0; 16],
+            toolchain: Digest([0; 32]),
+            program: path("/usr/bin/cc"),
+            argv: Vec::new(),
+            cwd: path("/w"),
+            env: Vec::new(),
+            umask: 0,
+            terminal: None,
+            writable: vec![path("/w")],
+            standing: vec![Standing {
+                path: path("/w/old"),
+                mode: 0o644,
+                is_empty: false,
+            }],
+            fresh: Vec::new(),
+            entries: Vec::new(),
+        }
+    }
+
+    /// The sentence with which the worker is left that says these things over and over, which it must be before
+    /// it has said `most` of them.
+    fn left_for(most: usize, say: impl Fn(usize) -> FromWorker) -> String {
+        let (spec, mut delivery) = (spec(), Delivery::default());
+        for number in 0..most {
+            match executor::block_on(delivery.take(say(number), &spec)) {
+                Ok(()) => {}
+                Err(Undelivered::Misbehaves(why)) => return why,
+                Err(other) => panic!("{other}"),
+            }
+        }
+        panic!("{most} of them are taken");
+    }
+
+    #[test]
+    fn what_a_worker_can_make_this_machine_hold_has_a_bound() {
+        let path = |name: String| AbsPath::parse(&name[..]).unwrap();
+        let printed = |stream, bytes: usize| FromWorker::Output {
+            stream,
+            chunk: compress::pack(&vec![b'x'; bytes]),
+        };
+        let removed = || FromWorker::Removed(path("/w/old".to_owned()));
+        let made = |number| FromWorker::Made {
+            path: path(format!("/w/{number}")),
+            target: None,
+        };
+        let chunks = OUTPUT_BYTES_MAX / CHUNK_BYTES_MAX + 1;
+        let why = left_for(chunks, |_| printed(1, CHUNK_BYTES_MAX));
+        assert!(why.contains("printed more"), "{why}");
+        // Words of no length on one stream after the other.
+        let why = left_for(OUTPUT_BYTES_MAX / 16, |number| {
+            printed(1 + number as u8 % 2, 0)
+        });
+        assert!(why.contains("printed more"), "{why}");
+        let why = left_for(2, |_| removed());
+        assert!(why.contains("twice"), "{why}");
+        let why = left_for(WRITTEN_MAX + 1, made);
+        assert!(why.contains("files"), "{why}");
+    }
+
+    #[test]
+    fn a_worker_writes_and_removes_only_where_the_command_may() {
+        let path = |name: &str| AbsPath::parse(name).unwrap();
+        let file = |name| FromWorker::File {
+            path: path(name),
+            mode: 0o644,
+            size: 1,
+        };
+        for message in [
+            file("/elsewhere/a.o"),
+            file("/w"),
+            FromWorker::Removed(path("/w/new")),
+            FromWorker::Made {
+                path: path("/wide"),
+                target: None,
+            },
+            FromWorker::Chunk(compress::pack(b"of no file")),
+            FromWorker::Started,
+        ] {
+            left_for(1, |_| message.clone());
+        }
+    }
 }

@@ -11,7 +11,8 @@ use std::process::Command;
 use super::environment;
 use super::extra;
 use super::inputs::{self, Inputs, Reason, because};
-use crate::args::{self, Invocation, Verdict};
+use super::output;
+use crate::args::{self, Invocation, Plan, Verdict};
 use crate::child::{self, Printed};
 use crate::id::{AbsPath, Bytes};
 use crate::masquerade::file_name;
@@ -102,9 +103,28 @@ pub fn other_library(call: &Call, cwd: &AbsPath, toolchain: &Toolchain) -> Optio
     Some(because(word, sentence))
 }
 
+/// Why a result of the command can't be put where it belongs as the compiler would do it.
+pub fn place_obstacle(cwd: &AbsPath, plan: &Plan) -> Option<Reason> {
+    plan.places().find_map(|place| {
+        let obstacle = output::obstacle(&cwd.as_path().join(place.as_path()))?;
+        Some(because("output-place", format!("{place}: {obstacle}")))
+    })
+}
+
+/// Why no worker could run a job of these inputs as the compiler here would run.
+pub fn input_obstacle(inputs: &Inputs, toolchain: &Toolchain) -> Option<Reason> {
+    if let Some(place) = inputs.overwritten() {
+        let sentence = format!("{place}: the compile reads what it writes");
+        return Some(because("output-place", sentence));
+    }
+    let place = shared_place(inputs, toolchain)?;
+    let sentence = format!("{place}: the compiler itself is below it");
+    Some(because("toolchain-place", sentence))
+}
+
 /// A directory that the command may write to and that holds a part of the toolchain: no worker lets
 /// a job write where its compiler is.
-pub fn shared_place<'a>(inputs: &'a Inputs, toolchain: &Toolchain) -> Option<&'a AbsPath> {
+fn shared_place<'a>(inputs: &'a Inputs, toolchain: &Toolchain) -> Option<&'a AbsPath> {
     let entries = &toolchain.manifest.entries;
     inputs
         .writable

@@ -7,11 +7,10 @@ use std::path::PathBuf;
 use smol::lock::Semaphore;
 
 use super::choice;
-use super::compiler::{classify, other_library, shared_place};
+use super::compiler::{classify, input_obstacle, other_library, place_obstacle};
 use super::inputs::{self, Means, Reason, because};
 use super::locale::{Locale, Locales};
 use super::native::Processors;
-use super::output;
 use super::sources::Sources;
 use crate::args::{Family, Verdict};
 use crate::config::Declined;
@@ -83,10 +82,8 @@ pub async fn explain(
         Verdict::Distribute(plan) => plan,
         Verdict::Local(reason) => return Err(because(reason.word(), reason.sentence())),
     };
-    for place in plan.places() {
-        if let Some(obstacle) = output::obstacle(&cwd.as_path().join(place.as_path())) {
-            return Err(because("output-place", format!("{place}: {obstacle}")));
-        }
+    if let Some(reason) = place_obstacle(&cwd, &plan) {
+        return Err(reason);
     }
     let no_spool = |error: io::Error| because("toolchain", error.to_string());
     let toolchains = Toolchains::new(spool).map_err(no_spool)?;
@@ -105,9 +102,8 @@ pub async fn explain(
         given_up: None,
     };
     let inputs = inputs::prepare(call, &cwd, &plan, compiler, means).await?;
-    if let Some(place) = shared_place(&inputs, toolchain) {
-        let sentence = format!("{place}: the compiler itself is below it");
-        return Err(because("toolchain-place", sentence));
+    if let Some(reason) = input_obstacle(&inputs, toolchain) {
+        return Err(reason);
     }
     let mut unless = Vec::new();
     if Locales::default().of(call, plan.family).await == Locale::Foreign {

@@ -30,6 +30,7 @@ use crate::id::{AbsPath, Bytes, Digest};
 use crate::include::Scan;
 use crate::masquerade::file_name;
 use crate::message::{Call, Entry, EntryKind, Mode, Mtime, Standing};
+use crate::threads;
 
 /// Where the text of a preprocessed job lies on the worker. Its own name is in its line markers.
 const TEXT_PLACE: &str = "/ice-preprocessed/text";
@@ -285,7 +286,7 @@ pub async fn prepare(
     let no_place = |error: io::Error| because("output-place", error.to_string());
     if !plan.prefixes.is_empty() {
         let (base, prefixes) = (cwd.clone(), plan.prefixes.clone());
-        let found = smol::unblock(move || prefixes::program_of_its_own(&base, &prefixes)).await;
+        let found = threads::unblock(move || prefixes::program_of_its_own(&base, &prefixes)).await;
         if let Some(program) = found {
             let reason = args::Reason::about(
                 args::Cause::CompilerLookup,
@@ -351,7 +352,7 @@ pub async fn prepare(
     };
     let files = extra::named(call);
     let base = cwd.clone();
-    let extra = smol::unblock(move || extra::entries(&base, &files)).await;
+    let extra = threads::unblock(move || extra::entries(&base, &files)).await;
     let extra = extra.map_err(|error| because("extra-files", error.to_string()))?;
     preprocessed(cwd, plan, steps, text, extra, asked, declined).map_err(no_place)
 }

@@ -13,13 +13,12 @@ use smol::lock::Semaphore;
 use super::attempt::{self, Contents, Delivered, Prepared, Undelivered};
 use super::choice;
 use super::client::Client;
-use super::compiler::{classify, other_library, shared_place};
+use super::compiler::{classify, input_obstacle, other_library, place_obstacle};
 use super::course::{self, Course, Step};
 use super::environment;
 use super::inputs::{self, Inputs, Means, Misses, Reason, because};
 use super::locale::{Locale, Locales};
 use super::native::Processors;
-use super::output;
 use super::parcels::{Content, Parcels};
 use super::placement::{Lease, Placement, Progress, Word};
 use super::pool::Pool;
@@ -268,10 +267,8 @@ impl Submitter {
         report: &mut Report,
         watch: &mut Stopwatch,
     ) -> Result<Ending, Reason> {
-        for place in plan.places() {
-            if let Some(obstacle) = output::obstacle(&cwd.as_path().join(place.as_path())) {
-                return Err(because("output-place", format!("{place}: {obstacle}")));
-            }
+        if let Some(reason) = place_obstacle(cwd, plan) {
+            return Err(reason);
         }
         let mut choices = choice::choices(call, &self.platform)?;
         let (mut chosen, mut located) =
@@ -327,13 +324,8 @@ impl Submitter {
                 }
             };
             watch.lap(CallPhase::Scan);
-            if let Some(place) = prepared.overwritten() {
-                let sentence = format!("{place}: the compile reads what it writes");
-                return Err(because("output-place", sentence));
-            }
-            if let Some(place) = shared_place(prepared, toolchain) {
-                let sentence = format!("{place}: the compiler itself is below it");
-                return Err(because("toolchain-place", sentence));
+            if let Some(reason) = input_obstacle(prepared, toolchain) {
+                return Err(reason);
             }
             let job = Job {
                 call,

@@ -19,7 +19,7 @@ use crate::compress;
 use crate::executor;
 use crate::id::Digest;
 use crate::message::{CHUNK_BYTES_MAX, Chunk};
-use crate::reactor::Timer;
+use crate::threads;
 
 /// A file of this size is read at once, checked before it is sent, and kept.
 const KEPT_BYTES_MAX: u64 = 4 << 20;
@@ -97,7 +97,7 @@ impl Parcels {
             return digests.zip(found.into_iter().map(Parcel::Packed)).collect();
         }
         let shelf = self.shelf.clone();
-        let parcels = smol::unblock(move || {
+        let parcels = threads::unblock(move || {
             let pack = |(digest, content): (Digest, Content)| {
                 let now = Instant::now();
                 let known = lock(&shelf).find(&digest, now);
@@ -118,18 +118,12 @@ impl Parcels {
             return;
         }
         let shelf = self.shelf.clone();
-        executor::spawn(async move {
-            loop {
-                Timer::after(IDLE_TIME_MAX).await;
-                let mut shelf = lock(&shelf);
-                shelf.forget_idle(Instant::now());
-                if shelf.parcels.is_empty() {
-                    shelf.is_tidied = false;
-                    return;
-                }
-            }
-        })
-        .detach();
+        executor::repeat(IDLE_TIME_MAX, move || {
+            let mut shelf = lock(&shelf);
+            shelf.forget_idle(Instant::now());
+            shelf.is_tidied = !shelf.parcels.is_empty();
+            shelf.is_tidied
+        });
     }
 }
 

@@ -351,28 +351,18 @@ mod tests {
     use std::net::SocketAddr;
 
     use super::*;
-    use crate::id::{Bytes, Digest, NodeId};
+    use crate::id::{Digest, NodeId};
     use crate::message::{Deal, Offer, OwnNode, Terms};
 
     fn want() -> Want {
         Want {
-            request: RequestId(0),
-            toolchain: Digest([0; 32]),
-            toolchain_bytes: 0,
-            terms: terms(),
-            file: Bytes::default(),
-            variant: 0,
-            except: Vec::new(),
             own: OwnNode::Locally,
+            ..Want::new(RequestId(0), Digest([0; 32]), terms())
         }
     }
 
     fn terms() -> Terms {
-        Terms {
-            niceness: 0,
-            platform: "x86_64".to_owned(),
-            preferred: String::new(),
-        }
+        Terms::new("x86_64")
     }
 
     fn grant(request: RequestId) -> FromNode {

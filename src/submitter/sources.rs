@@ -3,28 +3,45 @@
 //! The compiler is asked once for each distinct set of flags, directory and environment; its
 //! answer is kept as long as the compiler is the same and the scanner does not find it stale. When
 //! a compiler elsewhere misses a file that is here, the scanner is told, so that it happens once.
+//!
+//! Scans are done by another thread, since one that reads a library's headers takes a while; but not those that
+//! were quick the last time.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
 
 use super::compiler;
 use super::look::Look;
 use super::missing::{self, Finding};
+use super::output;
 use crate::account::{self, Phase};
 use crate::args::{self, ForcedKind, Plan, Profiles, Unit};
+use crate::dictionary::JOB_ENTRIES_MAX;
 use crate::id::{AbsPath, Bytes, Digest};
 use crate::include::{
     Decline, Family, Forced, Language, Limits, Listed, Scan, ScanRequest, Scanner, SearchList,
 };
 use crate::message::Call;
+use crate::threads;
 
 /// Search lists that are kept. A project has a handful; beyond it, all are asked for anew.
 const LISTS_MAX: usize = 1024;
 
 /// What a compiler that is asked may print: a search list of ten thousand directories fits.
 const ANSWER_BYTES_MAX: u64 = 4 << 20;
+
+/// A scan of headers that are all known takes less; then handing it to another thread, which may have to be made
+/// first, costs more than the scan.
+const QUICK: Duration = Duration::from_millis(1);
+/// Units of which is known that their scan is quick.
+const QUICK_MAX: usize = 32 << 10;
+
+/// Why a lock is never found poisoned.
+const UNPOISONED: &str = "no holder of this lock panics";
 
 /// Variables that change where a compiler looks, or what it is.
 const VARIABLES: [&str; 8] = [
@@ -101,6 +118,8 @@ pub enum Account {
 /// The scanner and the search lists of a submitter.
 pub struct Sources {
     scanner: Arc<Mutex<Scanner>>,
+    /// The units whose last scan was [`QUICK`], by [`mark`]. Bounded by [`QUICK_MAX`], then forgotten.
+    quick: Mutex<BTreeSet<u64>>,
     lists: Mutex<BTreeMap<Question, Arc<Told>>>,
 }
 
@@ -111,6 +130,7 @@ impl Default for Sources {
     fn default() -> Self {
         Self {
             scanner: Arc::new(Mutex::new(Scanner::new(Limits::default()))),
+            quick: Mutex::default(),
             lists: Mutex::default(),
         }
     }
@@ -131,7 +151,7 @@ impl Sources {
             let another = self.scan_unit(call, cwd, plan, unit, toolchain).await?;
             scan = united(&scan, &another);
         }
-        Ok(scan)
+        bounded(scan)
     }
 
     /// Every file that the compile could open for one of its inputs.
@@ -182,7 +202,7 @@ impl Sources {
         let question = Question::new(call, cwd, plan, language, toolchain);
         let told = self.told(call, &question).await?;
         let look = Look::new(cwd.clone(), plan.name().clone(), told.list.clone(), &sent);
-        let (look, sent, finding) = smol::unblock(move || {
+        let (look, sent, finding) = threads::unblock(move || {
             let finding = look.judge(&complaints, &sent);
             (look, sent, finding)
         })
@@ -223,7 +243,7 @@ impl Sources {
         );
         log::warn!("{sentence}");
         if let Some(includer) = includer {
-            let mut scanner = self.scanner.lock().expect("no holder of this lock panics");
+            let mut scanner = self.scanner.lock().expect(UNPOISONED);
             scanner.learn(&includer, &missed.name);
             scanner.learn(&includer, &missed.there.spelled);
         }
@@ -238,7 +258,6 @@ impl Sources {
         unit: &Unit,
         told: Arc<Told>,
     ) -> Result<Scan, Decline> {
-        let scanner = self.scanner.clone();
         let (cwd, main) = (cwd.clone(), unit.input.clone());
         let list = with_assembler_search(&told.list, &cwd, &plan.assembler_search);
         let forced: Vec<(Forced, Bytes)> = plan.forced.iter().map(forced_of).collect();
@@ -270,7 +289,10 @@ impl Sources {
             args::Language::Cxx | args::Language::ObjCxx => Language::Cxx,
             args::Language::Assembler => Language::Assembler,
         };
-        smol::unblock(move || {
+        let mark = mark(&cwd, &main);
+        let is_local = output::is_prompt(cwd.as_path());
+        let mut scan = move |scanner: &mut Scanner| {
+            let began = Instant::now();
             for wanted in &profiles {
                 extra.extend(profiles_here(&cwd, wanted));
             }
@@ -285,10 +307,32 @@ impl Sources {
                 family,
                 language,
             };
-            let mut scanner = scanner.lock().expect("no holder of this lock panics");
-            account::during(Phase::Scan, || scanner.scan(&request))
-        })
-        .await
+            let scan = account::during(Phase::Scan, || scanner.scan(&request));
+            (scan, began.elapsed() < QUICK)
+        };
+        let was_quick = is_local && self.quick().contains(&mark);
+        let done = match was_quick {
+            true => self.scanner.try_lock().ok().map(|mut held| scan(&mut held)),
+            false => None,
+        };
+        let (scan, is_quick) = match done {
+            Some(done) => done,
+            None => {
+                let scanner = self.scanner.clone();
+                threads::unblock(move || scan(&mut scanner.lock().expect(UNPOISONED))).await
+            }
+        };
+        let mut quick = self.quick();
+        match is_quick {
+            true if quick.len() >= QUICK_MAX => quick.clear(),
+            true => drop(quick.insert(mark)),
+            false => drop(quick.remove(&mark)),
+        }
+        scan
+    }
+
+    fn quick(&self) -> MutexGuard<'_, BTreeSet<u64>> {
+        self.quick.lock().expect(UNPOISONED)
     }
 
     async fn told(&self, call: &Call, question: &Question) -> Result<Arc<Told>, Declined> {
@@ -314,8 +358,15 @@ impl Sources {
     }
 
     fn lists(&self) -> MutexGuard<'_, BTreeMap<Question, Arc<Told>>> {
-        self.lists.lock().expect("no holder of this lock panics")
+        self.lists.lock().expect(UNPOISONED)
     }
+}
+
+/// A number for a unit. Two units with the same one cost a thread's time now and then.
+fn mark(cwd: &AbsPath, main: &Bytes) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (cwd, main).hash(&mut hasher);
+    hasher.finish()
 }
 
 /// What the compiler says of its search list.
@@ -411,6 +462,16 @@ fn united(one: &Scan, other: &Scan) -> Scan {
     }
 }
 
+/// A scan that a job can carry. The scanner has a bound for one input; several together may lie above what a
+/// worker accepts, and it would be blamed for that.
+fn bounded(scan: Scan) -> Result<Scan, Declined> {
+    if scan.entries.len() > JOB_ENTRIES_MAX {
+        let sentence = format!("more than {JOB_ENTRIES_MAX} files and directories");
+        return Err((Decline::Budget.word().to_owned(), sentence));
+    }
+    Ok(scan)
+}
+
 fn forced_of(forced: &args::Forced) -> (Forced, Bytes) {
     let kind = match forced.kind {
         ForcedKind::Include => Forced::Include,
@@ -422,4 +483,44 @@ fn forced_of(forced: &args::Forced) -> (Forced, Bytes) {
 /// The value of a `-D`; a `-U` takes nothing away from what could be included.
 fn definition(define: &[u8]) -> Option<Bytes> {
     define.strip_prefix(b"-D").map(Bytes::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::include::EntryNumber;
+    use crate::message::{Entry, EntryKind};
+
+    /// A scan of so many directories, which begin at this number.
+    fn scan(first: usize, count: usize) -> Scan {
+        let listed = |number: usize| Listed {
+            number: EntryNumber(number as u64),
+            entry: Arc::new(Entry {
+                path: AbsPath::parse(&format!("/{number:06}")[..]).unwrap(),
+                kind: EntryKind::Directory,
+            }),
+        };
+        Scan {
+            entries: (first..first + count).map(listed).collect(),
+            uses_time: false,
+            main: AbsPath::parse("/a.c").unwrap(),
+        }
+    }
+
+    #[test]
+    fn inputs_that_are_too_much_together_are_declined_and_no_worker_is_blamed() {
+        let half = JOB_ENTRIES_MAX / 2;
+        for (first, count, is_accepted) in [
+            (half, half, true),
+            (half, half + 1, false),
+            // What is read for both counts once.
+            (half - 1, half + 1, true),
+        ] {
+            let both = bounded(united(&scan(0, half), &scan(first, count)));
+            assert_eq!(both.is_ok(), is_accepted, "{first} {count}");
+            if let Err((word, _)) = both {
+                assert_eq!(word, "too-many-files");
+            }
+        }
+    }
 }

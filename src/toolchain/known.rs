@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::id::{AbsPath, Bytes};
+use crate::threads;
 
 use super::archive::{self, ArchiveError, Spool};
 use super::probe::{Located, ProbeError, probe};
@@ -99,7 +100,7 @@ impl Toolchains {
         let digests = self.digests.clone();
         let compiler = compiler.to_owned();
         let search_path = search_path.to_vec();
-        let found = smol::unblock(move || {
+        let found = threads::unblock(move || {
             let stamps = stamps_of(&compiler);
             let result = probe(&compiler, &search_path, &digests);
             known_of(result.map_err(|error| Arc::new(error).into()), stamps)
@@ -114,7 +115,7 @@ impl Toolchains {
         if !known.as_ref().is_some_and(Known::is_current) {
             let file = file.to_owned();
             let spool = self.spool.clone();
-            let found = smol::unblock(move || {
+            let found = threads::unblock(move || {
                 let stamps = stamps_of(&file);
                 let result = archive::open(&file, &spool, stamps.clone());
                 let result = result.map(|toolchain| Located {

@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 use smol::io::AsyncReadExt;
 
 use super::conversation::{Conversation, Failed};
+use super::fetching::Fetching;
+use super::inventory::WRITABLE_MAX;
 use super::store::{Pins, Placed, Store, StoreError};
 use super::tenancy::{Occupied, Tenancies, Tenancy};
 use super::tree::{TreeError, WrittenKind};
@@ -25,10 +27,9 @@ use crate::message::{
 use crate::reactor::Async;
 use crate::sandbox::spec::{Ended, Launch, Limits};
 use crate::sys;
+use crate::threads;
 use crate::toolchain::manifest as toolchain;
 
-/// Directories that a command may write, at most.
-const WRITABLE_MAX: usize = 64;
 /// Arguments and variables of a job, at most.
 const WORDS_MAX: usize = 100_000;
 
@@ -64,8 +65,8 @@ pub struct Worker {
     pub admission: Box<dyn Admission>,
     /// What a job may use.
     pub limits: Limits,
-    /// One at a time fetches a toolchain.
-    pub fetching: smol::lock::Mutex<()>,
+    /// Who fetches which toolchain.
+    pub fetching: Fetching,
 }
 
 /// A job that was done.
@@ -232,9 +233,8 @@ async fn toolchain(
     if let Some(placed) = standing(worker, digest).await {
         return Ok(placed);
     }
-    // Many jobs meet a new toolchain at once; one of them fetches it for all.
-    let _fetching = conversation
-        .unless_cancelled(worker.fetching.lock())
+    let _turn = conversation
+        .unless_cancelled(worker.fetching.turn(digest))
         .await?;
     if let Some(placed) = standing(worker, digest).await {
         return Ok(placed);
@@ -257,36 +257,33 @@ async fn toolchain(
         digest.short(),
         manifest.entries.len()
     );
-    let before = worker.store.toolchains();
     let pins = fetch(worker, &manifest.entries, conversation).await?;
     let store = worker.store.clone();
-    let placed = smol::unblock(move || store.materialise(&manifest))
+    let placed = threads::unblock(move || store.materialise(&manifest))
         .await
         .map_err(|error| match error {
             StoreError::Manifest(_) => Failed::new(Failure::Invalid, error.to_string()),
             error => from_store(error),
         })?;
     drop(pins);
-    let after = worker.store.toolchains();
-    let added = after
-        .iter()
-        .filter(|digest| !before.contains(digest))
-        .copied()
-        .collect();
-    let removed = before
-        .iter()
-        .filter(|digest| !after.contains(digest))
-        .copied()
-        .collect();
-    worker.admission.toolchains(added, removed);
+    tell_toolchains(worker);
     Ok(placed)
+}
+
+/// Tells the node which toolchains have come and gone. They go when room is made for anything else.
+fn tell_toolchains(worker: &Worker) {
+    let (store, admission) = (&worker.store, &worker.admission);
+    worker.fetching.tell(
+        || store.toolchains(),
+        |added, removed| admission.toolchains(added, removed),
+    );
 }
 
 /// The toolchain, if it is in the store. One that an earlier process left there is hashed whole when it
 /// is first asked for.
 async fn standing(worker: &Arc<Worker>, digest: Digest) -> Option<Placed> {
     let store = worker.store.clone();
-    smol::unblock(move || store.toolchain(&digest)).await
+    threads::unblock(move || store.toolchain(&digest)).await
 }
 
 /// Gets the blobs of `entries` that the store lacks. They can't leave it while the result lives.
@@ -304,7 +301,7 @@ async fn fetch(
     let digests: Vec<Digest> = sizes.keys().copied().collect();
     // What an earlier process left in the store is hashed before it is used: that takes time.
     let store = worker.store.clone();
-    let (mut pins, lacking) = smol::unblock(move || store.pin(&digests)).await;
+    let (mut pins, lacking) = threads::unblock(move || store.pin(&digests)).await;
     if lacking.is_empty() {
         return Ok(pins);
     }
@@ -331,6 +328,7 @@ async fn fetch(
             error => from_store(error),
         })?);
     }
+    tell_toolchains(worker);
     Ok(pins)
 }
 
@@ -353,7 +351,7 @@ async fn materialise(
     let _pins = fetch(worker, &missing, conversation).await?;
     let (store, tenancy) = (worker.store.clone(), tenancy.clone());
     let gone = || Failed::new(Failure::Internal, "a pinned blob left the store");
-    smol::unblock(move || {
+    threads::unblock(move || {
         for entry in &missing {
             let EntryKind::File { digest, .. } = &entry.kind else {
                 continue;

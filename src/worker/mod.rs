@@ -5,6 +5,7 @@
 //! is served. Shares nothing with this machine's submitter but the process.
 
 pub mod conversation;
+pub mod fetching;
 pub mod inventory;
 pub mod job;
 pub mod server;

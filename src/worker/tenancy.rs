@@ -21,6 +21,7 @@ use crate::message::{Entry, EntryKind, Failure, Standing};
 use crate::sandbox::OWN_DIRECTORIES;
 use crate::sandbox::spec::{Rung, ZygoteSpec};
 use crate::sandbox::zygote::{Starter, Zygote};
+use crate::threads;
 
 /// Tenancies that exist at a time, idle ones included.
 const TENANCIES_MAX: usize = 32;
@@ -167,7 +168,7 @@ impl Tenancy {
     ) -> Result<Occupied, TreeError> {
         let turn = self.turns.acquire_arc().await;
         let tenancy = self.clone();
-        smol::unblock(move || {
+        threads::unblock(move || {
             let take = || tenancy.trees().take(&entries, &writable, &cwd);
             let tree = account::during(Phase::Tree, take)?;
             let occupied = Occupied {
@@ -223,11 +224,10 @@ impl Drop for Occupied {
         // Repairing a tree is file system work: it is done on the side, after the result is out.
         if let Some((tree, turn)) = self.tree.take() {
             let tenancy = self.tenancy.clone();
-            smol::unblock(move || {
+            threads::detached(move || {
                 account::during(Phase::Tree, || tenancy.trees().give_back(tree));
                 drop(turn);
-            })
-            .detach();
+            });
         }
     }
 }

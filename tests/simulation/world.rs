@@ -816,15 +816,10 @@ impl World {
     fn fresh_machine(&self, number: usize, life: u64) -> Machine {
         let shape = self.setup.machines[number].clone();
         let login = Login {
-            seen: Default::default(),
-            state: Default::default(),
-            name: format!("m{number}"),
-            netname: "SIM".into(),
-            platform: "x86_64".into(),
             port: if shape.slots > 0 { 10245 } else { 0 },
             slots: shape.slots,
-            no_remote: None,
             toolchains: if shape.equipped { vec![GCC] } else { vec![] },
+            ..Login::new(format!("m{number}"), "SIM", "x86_64")
         };
         Machine {
             alive: true,
@@ -965,19 +960,15 @@ impl World {
             0 => OwnNode::Locally,
             _ => OwnNode::Nothing,
         };
+        let terms = Terms {
+            niceness: build.niceness,
+            ..Terms::new("x86_64")
+        };
         let want = Want {
-            request: RequestId(0),
-            toolchain: GCC,
-            toolchain_bytes: 0,
-            terms: Terms {
-                niceness: build.niceness,
-                platform: "x86_64".into(),
-                preferred: String::new(),
-            },
             file: Bytes::from(&format!("{}/{}.c", build.project, job.1)[..]),
-            variant: 0,
             except: course.except().to_vec(),
             own,
+            ..Want::new(RequestId(0), GCC, terms)
         };
         let now = self.now;
         let machine_ref = &mut self.machines[machine];

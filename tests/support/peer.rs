@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use ice::connection::{Connection, Receiver, Sender};
-use ice::id::Term;
-use ice::message::{FromScheduler, Login, NodeState, ToScheduler};
+use ice::message::{FromScheduler, Login, ToScheduler};
 
 /// The longest that a scheduler may take to say welcome.
 const BOUND: Duration = Duration::from_secs(30);
@@ -13,15 +12,9 @@ const BOUND: Duration = Duration::from_secs(30);
 pub async fn log_in(connection: Connection, name: &str, netname: &str) -> (Sender, Receiver) {
     let (mut sender, mut receiver) = connection.split();
     let login = Login {
-        name: name.into(),
-        netname: netname.into(),
-        platform: "x86_64".into(),
         port: 10245,
         slots: 4,
-        no_remote: None,
-        toolchains: vec![],
-        state: NodeState::default(),
-        seen: Term::default(),
+        ..Login::new(name, netname, "x86_64")
     };
     sender.send(&ToScheduler::Login(login)).await.unwrap();
     let late = async {

@@ -10,6 +10,6 @@ pub mod holdings;
 pub mod set;
 
 pub use catalogue::{Catalogue, ItemId, PlaceId};
-pub use declaration::Refusal;
+pub use declaration::{Refusal, WRITABLE_MAX};
 pub use holdings::{Change, Holdings, Limits, Placing, Room, TreeId, Wanted};
 pub use set::ItemSet;
