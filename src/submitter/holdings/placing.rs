@@ -2,7 +2,7 @@
 //!
 //! Changes leases and jobs, and never on its own account: it runs after each thing that happened. What is asked at
 //! each event is asked of lists, so that an event costs the same with ten leases and with a thousand; only when
-//! a build comes to its end and a lease is idle, all are looked at.
+//! a build comes to its end and a lease is idle, or when a slow one is, are all looked at.
 
 use std::ops::Bound;
 use std::time::Duration;
