@@ -99,6 +99,7 @@ pub mod discover;
 pub mod doctor;
 pub mod executor;
 pub mod frame;
+pub mod greetings;
 pub mod id;
 pub mod include;
 pub mod key;

@@ -2,7 +2,7 @@
 //!
 //! Every wait is for a condition and has a bound; the bounds are far above what is needed.
 
-use std::io::Write;
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,12 +17,13 @@ use ice::message::{
     Deal, FromScheduler, Grant, Login, NodeState, Offer, Outcome, Status, Terms, ToScheduler,
     Usage, Want,
 };
-use ice::reactor::Timer;
+use ice::reactor::{Async, Timer};
 use ice::scheduler::{Algorithm, Server, ServerConfig};
 use ice::status;
 use smol::Task;
 use smol::channel::{self, Receiver, Sender};
 use smol::future::FutureExt;
+use smol::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 
 const GCC: Digest = Digest([1; 32]);
 const BOUND: Duration = Duration::from_secs(20);
@@ -365,7 +366,7 @@ fn idle_and_babbling_connections_harm_nobody() {
             let mut stream = TcpStream::connect(scheduler.address).unwrap();
             if number % 2 == 0 {
                 // It may already have been thrown out.
-                stream.write_all(&[number as u8; 500]).ok();
+                io::Write::write_all(&mut stream, &[number as u8; 500]).ok();
             }
             strangers.push(stream);
         }
@@ -452,38 +453,51 @@ fn a_peer_that_does_not_read_is_dropped_and_holds_up_nobody() {
 
 /// A person at the text port.
 struct Telnet {
-    stream: std::io::BufReader<TcpStream>,
+    stream: BufReader<Async<TcpStream>>,
 }
 
 impl Telnet {
-    fn connect(scheduler: &Scheduler) -> Self {
+    /// Calls; nothing is waited for.
+    async fn dial(scheduler: &Scheduler) -> Self {
         let port = scheduler.address.port() + 1;
-        let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
-        stream.set_read_timeout(Some(BOUND)).unwrap();
-        let mut telnet = Self {
-            stream: std::io::BufReader::new(stream),
-        };
-        let banner = telnet.line() + &telnet.line();
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let stream = Async::<TcpStream>::connect(address).await.unwrap();
+        Self {
+            stream: BufReader::new(stream),
+        }
+    }
+
+    async fn connect(scheduler: &Scheduler) -> Self {
+        let mut telnet = Self::dial(scheduler).await;
+        let banner = telnet.line().await + &telnet.line().await;
         assert!(banner.starts_with("200-ICE "), "{banner}");
         assert!(banner.contains(" jobs in queue ("), "{banner}");
         telnet
     }
 
-    fn line(&mut self) -> String {
+    /// The next line; an empty one when the scheduler has hung up.
+    async fn line(&mut self) -> String {
+        self.line_or_reset().await.unwrap()
+    }
+
+    async fn line_or_reset(&mut self) -> io::Result<String> {
         let mut line = String::new();
-        std::io::BufRead::read_line(&mut self.stream, &mut line).unwrap();
-        line
+        within("line", self.stream.read_line(&mut line)).await?;
+        Ok(line)
+    }
+
+    async fn say(&mut self, line: &[u8]) -> io::Result<()> {
+        let mut stream = self.stream.get_ref();
+        stream.write_all(line).await
     }
 
     /// The lines of the answer, but for the last.
     async fn ask(&mut self, command: &str) -> Vec<String> {
-        let stream = self.stream.get_mut();
-        stream
-            .write_all(format!("{command}\r\n").as_bytes())
-            .unwrap();
+        let command = format!("{command}\r\n");
+        self.say(command.as_bytes()).await.unwrap();
         let mut lines = Vec::new();
         loop {
-            let line = self.line();
+            let line = self.line().await;
             if line == "200 done\n" {
                 return lines;
             }
@@ -510,7 +524,7 @@ fn with_text_port() -> Scheduler {
 fn a_node_that_is_blocked_at_the_text_port_gets_no_jobs() {
     block_on(async {
         let scheduler = with_text_port();
-        let mut telnet = Telnet::connect(&scheduler);
+        let mut telnet = Telnet::connect(&scheduler).await;
         let worker = scheduler.node(login("worker", 2));
         worker.up().await;
         let submitter = scheduler.node(login("submitter", 0));
@@ -558,9 +572,9 @@ fn a_node_that_is_blocked_at_the_text_port_gets_no_jobs() {
             telnet.ask("nonsense 1").await,
             ["Invalid command 'nonsense 1'\n"]
         );
-        telnet.stream.get_mut().write_all(b"quit\n").unwrap();
-        assert_eq!(telnet.line(), "200 Good Bye!\n");
-        assert_eq!(telnet.line(), "");
+        telnet.say(b"quit\n").await.unwrap();
+        assert_eq!(telnet.line().await, "200 Good Bye!\n");
+        assert_eq!(telnet.line().await, "");
     });
 }
 
@@ -568,29 +582,30 @@ fn a_node_that_is_blocked_at_the_text_port_gets_no_jobs() {
 fn a_line_without_an_end_and_a_crowd_at_the_text_port_are_dropped() {
     block_on(async {
         let scheduler = with_text_port();
-        let mut endless = Telnet::connect(&scheduler);
+        let mut endless = Telnet::connect(&scheduler).await;
         // It is dropped in the middle of what it says.
-        let _ = endless.stream.get_mut().write_all(&[b'x'; 8192]);
-        let mut line = String::new();
-        let end = std::io::BufRead::read_line(&mut endless.stream, &mut line);
-        assert!(matches!(end, Ok(0) | Err(_)), "{line}");
+        let _ = endless.say(&[b'x'; 8192]).await;
+        let end = endless.line_or_reset().await;
+        assert!(
+            end.as_ref().is_ok_and(String::is_empty) || end.is_err(),
+            "{end:?}"
+        );
 
-        let crowd: Vec<_> = (0..64).map(|_| Telnet::connect(&scheduler)).collect();
-        let port = scheduler.address.port() + 1;
-        let mut refused = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
-        refused.set_read_timeout(Some(BOUND)).unwrap();
-        let count = std::io::Read::read(&mut refused, &mut [0; 8]);
-        assert!(matches!(count, Ok(0) | Err(_)), "{count:?}");
+        let mut crowd = Vec::new();
+        for _ in 0..64 {
+            crowd.push(Telnet::connect(&scheduler).await);
+        }
+        let refused = Telnet::dial(&scheduler).await.line_or_reset().await;
+        assert!(
+            refused.as_ref().is_ok_and(String::is_empty) || refused.is_err(),
+            "{refused:?}"
+        );
         drop(crowd);
         // Whoever comes when there is room again is served.
         within("a seat", async {
             loop {
-                let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
-                stream.set_read_timeout(Some(BOUND)).unwrap();
-                let mut line = String::new();
-                let mut stream = std::io::BufReader::new(stream);
-                if std::io::BufRead::read_line(&mut stream, &mut line).is_ok_and(|count| count > 0)
-                {
+                let line = Telnet::dial(&scheduler).await.line_or_reset().await;
+                if line.is_ok_and(|line| !line.is_empty()) {
                     return;
                 }
                 Timer::after(Duration::from_millis(10)).await;

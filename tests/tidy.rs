@@ -105,6 +105,7 @@ const LAYERS: [(&str, &[&str]); 5] = [
             "connection",
             "discover",
             "executor",
+            "greetings",
             "include",
             "include/watch",
             "key",

@@ -3,17 +3,16 @@
 //! A thousand idle or babbling strangers cost memory for five seconds and nothing else; none of them is known to the
 //! dispatcher. Knows no node and no role: whoever holds the key and has said something is handed on.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
-use smol::Task;
 use smol::channel;
 use smol::future::FutureExt;
 
 use crate::connection::{Connection, ConnectionError, Receiver, Sender};
 use crate::executor;
+use crate::greetings::Greetings;
 use crate::key::Credentials;
 use crate::message::ToScheduler;
 use crate::reactor::{Async, Timer};
@@ -21,9 +20,6 @@ use crate::scheduler::audience::Guest;
 use crate::scheduler::icecream_port;
 use crate::scheduler::state::PeerId;
 
-/// Connections whose handshake is under way, at most; one more pushes the oldest out, since an honest
-/// handshake takes milliseconds.
-const GREETINGS_MAX: usize = 1024;
 /// How long handshake and first message may take together.
 const GREETING_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -50,26 +46,17 @@ pub(super) async fn admit(
     inputs: channel::Sender<Input>,
     guests: Option<channel::Sender<Guest>>,
 ) {
-    let mut greetings: BTreeMap<u64, Task<()>> = BTreeMap::new();
-    let mut next = 0;
+    let mut greetings = Greetings::default();
     loop {
         match listener.accept().await {
             Ok((stream, from)) => {
-                if greetings.len() >= GREETINGS_MAX {
-                    greetings.retain(|_, greeting| !greeting.is_finished());
-                }
-                if greetings.len() >= GREETINGS_MAX {
-                    greetings.pop_first();
-                }
                 let (inputs, guests) = (inputs.clone(), guests.clone());
-                let greeting = greet(stream, from, credentials.clone(), inputs, guests);
-                greetings.insert(next, executor::spawn(greeting));
-                next += 1;
+                greetings.begin(greet(stream, from, credentials.clone(), inputs, guests));
             }
             Err(error) => {
                 // Most likely there are no descriptors left; strangers have some.
                 log::warn!("accept a connection: {error}");
-                greetings.pop_first();
+                greetings.end_oldest();
                 Timer::after(Duration::from_millis(20)).await;
             }
         }

@@ -1,6 +1,6 @@
 //! Accepts submitters and serves one job after another on each connection.
 
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -13,6 +13,7 @@ use crate::account;
 use crate::connection::{Connection, ConnectionError, Receiver};
 use crate::dictionary::Decoder;
 use crate::executor;
+use crate::greetings::Greetings;
 use crate::key::Credentials;
 use crate::message::{Failure, FromWorker, ToWorker};
 use crate::reactor::{Async, Timer};
@@ -23,37 +24,54 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
 /// How long what is still on its way here is heard out after a failure.
 const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
-/// Connections at a time, those that have not shown a key included. A submitter keeps at most 64
-/// idle, so this is room for more than a hundred busy ones.
+/// Connections of those who have the key, at a time. A submitter keeps at most 64 idle, so this is room for more than
+/// a hundred busy ones.
 const CONNECTIONS_MAX: usize = 8192;
 
 /// Serves until the listener fails.
 pub async fn serve(listener: Async<TcpListener>, worker: Arc<Worker>, credentials: Credentials) {
     let count = Arc::new(AtomicUsize::new(0));
+    let mut greetings = Greetings::default();
     loop {
-        let (stream, peer) = match listener.accept().await {
-            Ok(accepted) => accepted,
+        match listener.accept().await {
+            Ok((stream, peer)) => {
+                let (worker, credentials) = (worker.clone(), credentials.clone());
+                greetings.begin(greet(stream, peer, worker, credentials, count.clone()));
+            }
             Err(error) => {
-                // Usually out of descriptors: those that are open must end first.
+                // Usually out of descriptors; strangers may have some.
                 log::warn!("accept a submitter: {error}");
+                greetings.end_oldest();
                 Timer::after(Duration::from_millis(100)).await;
-                continue;
             }
-        };
-        if count.load(Ordering::Relaxed) >= CONNECTIONS_MAX {
-            log::warn!("{peer} is turned away: {CONNECTIONS_MAX} connections are open");
-            continue;
         }
-        let (worker, credentials) = (worker.clone(), credentials.clone());
-        let counted = Counted::new(count.clone());
-        executor::spawn(async move {
-            let _counted = counted;
-            if let Err(error) = converse(stream, &worker, &credentials).await {
-                log::info!("{peer}: {error}");
-            }
-        })
-        .detach();
     }
+}
+
+/// Hears whether one who comes has the key; then he is served by a task of its own.
+async fn greet(
+    stream: Async<TcpStream>,
+    peer: SocketAddr,
+    worker: Arc<Worker>,
+    credentials: Credentials,
+    count: Arc<AtomicUsize>,
+) {
+    let connection = match Connection::accept(stream, &credentials, HANDSHAKE_TIMEOUT).await {
+        Ok(connection) => connection,
+        Err(error) => return log::info!("{peer}: {error}"),
+    };
+    if count.load(Ordering::Relaxed) >= CONNECTIONS_MAX {
+        log::warn!("{peer} is turned away: {CONNECTIONS_MAX} connections are open");
+        return;
+    }
+    let counted = Counted::new(count);
+    executor::spawn(async move {
+        let _counted = counted;
+        if let Err(error) = converse(connection, &worker).await {
+            log::info!("{peer}: {error}");
+        }
+    })
+    .detach();
 }
 
 /// Counts a connection as long as it lives.
@@ -72,12 +90,7 @@ impl Drop for Counted {
     }
 }
 
-async fn converse(
-    stream: Async<TcpStream>,
-    worker: &Arc<Worker>,
-    credentials: &Credentials,
-) -> Result<(), ConnectionError> {
-    let connection = Connection::accept(stream, credentials, HANDSHAKE_TIMEOUT).await?;
+async fn converse(connection: Connection, worker: &Arc<Worker>) -> Result<(), ConnectionError> {
     let peer = connection.peer();
     let (mut sender, mut receiver) = connection.split();
     let mut dictionary = Decoder::default();
