@@ -8,7 +8,9 @@
 //! shares are balanced, and leases are asked back; that counts, too.
 //!
 //! Two runs over the same cluster: the first is measured as a whole, the second event by event, because
-//! reading a clock costs a tenth of a placement. All times are the thread's processor time.
+//! reading a clock costs a tenth of a placement. Each size once with nodes that are all as far away as is not known,
+//! and once with submitters who have told their ways to the nodes whose leases they have, as far as that is remembered,
+//! and now and then tell one anew. All times are the thread's processor time.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::hint::black_box;
@@ -18,7 +20,7 @@ use std::time::Duration;
 use ice::id::{Bytes, Digest, LeaseId, RequestId, Time};
 use ice::message::{
     Deal, FromScheduler, Login, NodeState, Offer, Outcome, REPORT_EVERY_MS, Terms, ToScheduler,
-    Usage, Want,
+    Usage, Want, Way,
 };
 use ice::scheduler::policy::Algorithm;
 use ice::scheduler::speed::Speeds;
@@ -34,13 +36,15 @@ const FILES: u64 = 5_000;
 const PLACEMENTS: usize = 200_000;
 /// Between two placements.
 const PACE: Duration = Duration::from_micros(10);
+/// One of so many placements lets its submitter tell a way anew.
+const WAY_EVERY: u64 = 20;
 const TOOLCHAINS: [Digest; 2] = [Digest([1; 32]), Digest([2; 32])];
 
 fn main() {
     println!(
-        "| nodes | leases out | waiting | placements/s | mean us | p50 us | p99 us | p99.9 us | longest event us |"
+        "| nodes | leases out | ways | waiting | placements/s | mean us | p50 us | p99 us | p99.9 us | longest event us |"
     );
-    println!("| ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |");
+    println!("| ---: | ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |");
     let asked: Vec<u64> = std::env::args()
         .filter_map(|word| word.parse().ok())
         .collect();
@@ -48,8 +52,15 @@ fn main() {
         true => vec![10, 100, 1000, 10_000],
         false => asked,
     };
-    for nodes in sizes {
-        let mut cluster = Cluster::new(nodes);
+    let rows = sizes
+        .iter()
+        .flat_map(|&nodes| [(nodes, false), (nodes, true)]);
+    for (nodes, ways_known) in rows {
+        let mut cluster = Cluster::new(nodes, ways_known);
+        let ways = match ways_known {
+            true => "known",
+            false => "not known",
+        };
         let (out, waiting) = (cluster.running.len(), cluster.waiting());
         let began = processor_time();
         for _ in 0..PLACEMENTS {
@@ -66,7 +77,7 @@ fn main() {
         placements.sort_unstable();
         let at = |share: f64| micros(placements[((PLACEMENTS - 1) as f64 * share) as usize]);
         println!(
-            "| {nodes} | {out} | {waiting} | {:.0} | {mean:.2} | {:.2} | {:.1} | {:.1} | {:.0} |",
+            "| {nodes} | {out} | {ways} | {waiting} | {:.0} | {mean:.2} | {:.2} | {:.1} | {:.1} | {:.0} |",
             1e6 / mean,
             at(0.5),
             at(0.99),
@@ -93,6 +104,8 @@ struct Cluster {
     granted: Vec<(PeerId, LeaseId)>,
     running: VecDeque<(PeerId, RequestId, LeaseId)>,
     random: u64,
+    ways_known: bool,
+    placed: u64,
     is_timed: bool,
     /// In the events of this placement.
     spent: Duration,
@@ -101,7 +114,7 @@ struct Cluster {
 }
 
 impl Cluster {
-    fn new(nodes: u64) -> Self {
+    fn new(nodes: u64, ways_known: bool) -> Self {
         let rules = Rules {
             netname: "BENCH".into(),
             algorithm: Algorithm::Finish,
@@ -118,6 +131,8 @@ impl Cluster {
             granted: Vec::new(),
             running: VecDeque::new(),
             random: 1,
+            ways_known,
+            placed: 0,
             is_timed: false,
             spent: Duration::ZERO,
             longest: Duration::ZERO,
@@ -206,6 +221,16 @@ impl Cluster {
             let request = request.expect("who has no jobs gets no lease");
             self.running.push_back((peer, request, lease));
             self.deal(peer, Deal::Began { request, lease });
+            self.placed += 1;
+            let is_first = self.placed <= self.nodes * u64::from(SLOTS);
+            if self.ways_known && (is_first || self.placed.is_multiple_of(WAY_EVERY)) {
+                let way = Way {
+                    travel_us: 100 + self.random(20_000),
+                    up: 10_000_000 + self.random(100_000_000),
+                    down: 10_000_000 + self.random(100_000_000),
+                };
+                self.deal(peer, Deal::Way { lease, way });
+            }
         }
     }
 

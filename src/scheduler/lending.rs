@@ -314,6 +314,7 @@ impl Core {
             return;
         };
         let (node, submitter, kept) = (lease.node, lease.submitter, lease.kept);
+        let since = lease.since;
         let is_it = |job: &Running| job.request == request;
         let job = match lease.landing.iter().position(is_it) {
             Some(at) => Some(lease.landing.remove(at)),
@@ -336,17 +337,19 @@ impl Core {
                 };
                 let name = &self.roster.node(node).name;
                 self.speeds.learn(name, &work, consumed);
-                let slowness = self.speeds.slowness(name);
-                let measured = self.speeds.knows(name);
                 self.roster.change(node, |node| {
                     node.suspicions.clear(submitter, work.toolchain);
                     node.jobs_done += u64::from(!kept);
                     node.worked = now;
-                    node.slowness = slowness;
-                    node.measured = measured;
                 });
+                self.note_speed(node);
             }
-            Outcome::Unused => {}
+            Outcome::Unused => {
+                let name = &self.roster.node(node).name;
+                let taken = now.since(since);
+                self.speeds.learn_lag(name, &work, taken.as_micros() as u64);
+                self.note_speed(node);
+            }
             Outcome::Failed { failure, dead } => {
                 let there = self.roster.note(node);
                 there
@@ -358,6 +361,16 @@ impl Core {
                 }
             }
         }
+    }
+
+    /// What was learned of a node's speed is of use from now on.
+    fn note_speed(&mut self, node: NodeId) {
+        let name = &self.roster.node(node).name;
+        let (slowness, measured) = (self.speeds.slowness(name), self.speeds.knows(name));
+        self.roster.change(node, |node| {
+            node.slowness = slowness;
+            node.measured = measured;
+        });
     }
 
     /// Nothing runs under a lease from now on; what did.

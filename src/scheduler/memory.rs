@@ -15,7 +15,7 @@ const EVERY: Duration = Duration::from_secs(60);
 /// A file that is larger was not written here.
 const BYTES_MAX: u64 = 64 << 20;
 /// Changes with the format.
-const HEADER: &[u8] = b"ice scheduler memory 3\n";
+const HEADER: &[u8] = b"ice scheduler memory 4\n";
 
 /// Keeps such a file up to date.
 #[derive(Debug)]

@@ -210,7 +210,7 @@ impl<'a> Question<'a> {
             return None;
         }
         let called: Vec<(NodeId, &Node)>;
-        let mut open: Box<dyn Iterator<Item = (NodeId, &Node)>>;
+        let open: Box<dyn Iterator<Item = (NodeId, &Node)>>;
         if self.want.terms.preferred.is_empty() {
             open = Box::new(self.roster.open(&self.want.terms.platform));
         } else {
@@ -220,17 +220,30 @@ impl<'a> Question<'a> {
         if self.algorithm != Algorithm::Finish {
             return self.pick_otherwise(open.filter(|&at| self.is_welcome(at)).collect());
         }
-        let open = open
-            .by_ref()
-            .filter(|&at| self.is_welcome(at))
-            .take(LOOKED_AT);
+        let mut fitting: Vec<(NodeId, &Node)> = Vec::with_capacity(LOOKED_AT);
+        fitting.extend(open.filter(|&at| self.is_welcome(at)).take(LOOKED_AT));
+        let ways = self.roster.find(self.submitter).map(|own| &own.ways);
+        if fitting.len() == LOOKED_AT {
+            // There may be better ones that this order does not show. Mostly few are open.
+            self.look_further(ways, &mut fitting);
+        }
+        let best = fitting
+            .into_iter()
+            .map(|(id, node)| (self.expected_us(ways, (id, node)), node.last_grant, id))
+            .min_by(|a, b| a.0.total_cmp(&b.0).then((a.1, a.2).cmp(&(b.1, b.2))))
+            .map(|(_, _, id)| id);
+        best.or_else(|| self.largest())
+    }
+
+    /// Adds nodes that differ from the others in what their pace does not tell: that they have the toolchain, or are
+    /// near.
+    fn look_further(&self, ways: Option<&'a Ways>, fitting: &mut Vec<(NodeId, &'a Node)>) {
         let equipped = self
             .roster
             .equipped(self.want.toolchain)
             .filter(|&at| self.is_called(at) && self.is_welcome(at))
             .take(LOOKED_AT);
         // What differs most from request to request is how far the submitter is from a node.
-        let ways = self.roster.find(self.submitter).map(|own| &own.ways);
         let near = ways
             .into_iter()
             .flat_map(|ways| ways.nearest().take(NEAR_LOOKED_FOR))
@@ -238,13 +251,7 @@ impl<'a> Question<'a> {
             .filter(|(_, node)| node.takes_jobs() && node.free() > 0)
             .filter(|&at| self.is_called(at) && self.is_welcome(at))
             .take(LOOKED_AT);
-        let fitting = open
-            .chain(equipped)
-            .chain(near)
-            .map(|(id, node)| (self.expected_us(ways, (id, node)), node.last_grant, id))
-            .min_by(|a, b| a.0.total_cmp(&b.0).then((a.1, a.2).cmp(&(b.1, b.2))))
-            .map(|(_, _, id)| id);
-        fitting.or_else(|| self.largest())
+        fitting.extend(equipped.chain(near));
     }
 
     /// icecream's algorithms, as it describes them.

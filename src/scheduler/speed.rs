@@ -5,8 +5,9 @@
 //! fast. For a file that is new, output bytes have to do, and count less.
 //!
 //! The unit of cost is a microsecond of an imagined *reference node*. Each job gives two unknowns one
-//! equation, cost × slowness = processor time, and both are moved a little towards it, by logarithms, since
-//! twice and half are equal errors. Only ratios mean anything; that the unit drifts is harmless.
+//! equation, cost × slowness = processor time, and both are moved towards it, by logarithms, since
+//! twice and half are equal errors. Whichever is more in doubt moves further: what a file is thought to cost after one
+//! job on a node that nobody knew says little about the next node. Only ratios mean anything; that the unit drifts is harmless.
 
 use std::collections::BTreeMap;
 
@@ -22,18 +23,24 @@ const WORKS_MAX: usize = 65_536;
 const NODES_MAX: usize = 2 * crate::scheduler::state::NODES_MAX;
 /// One job moves a node's logarithm by no more than this ratio would: a liar or an accident is one job.
 const RATIO_MAX: f64 = 8.0;
-/// What a comparison on the same file weighs, and what one by bytes of output weighs.
-const WEIGHT_SAME: f64 = 1.0;
-const WEIGHT_BYTES: f64 = 0.2;
-/// A node's past never weighs more than so many jobs: it may change.
-const WEIGHT_MAX: f64 = 16.0;
-/// How far a new measurement moves a file's cost, and the cluster's averages.
+/// Variances of what is not known, as logarithms: the speed of a node of which nothing is known, which differs by a
+/// factor of two or so;
+const DOUBT_NODE: f64 = 0.5;
+/// the cost of a file by its bytes of output, and by nothing;
+const DOUBT_BY_BYTES: f64 = 0.3;
+const DOUBT_BY_NOTHING: f64 = 1.0;
+/// and how one job differs from another of the same file on the same node.
+const DOUBT_JOB: f64 = 0.02;
+/// However often they were seen, nodes change, and files do so more often.
+const DOUBT_NODE_LEAST: f64 = 0.002;
+const DOUBT_WORK_LEAST: f64 = 0.01;
+/// How far a new measurement moves the memory and the output of a file, and the cluster's averages.
 const GAIN_WORK: f64 = 0.3;
 const GAIN_MEAN: f64 = 0.05;
 /// A node that was overlooked while so many jobs were done elsewhere may have changed since.
 const OVERLOOKED_JOBS: u64 = 64;
-/// What its past weighs from then on.
-const WEIGHT_DOUBTED: f64 = 0.1;
+/// How much is in doubt from then on.
+const DOUBT_OVERLOOKED: f64 = 0.3;
 /// A job that ran out of memory is taken to need so many times what there was.
 const HUNGRY: f64 = 1.25;
 /// What a job costs as long as nothing is known, in microseconds.
@@ -77,6 +84,8 @@ impl From<Want> for Work {
 pub struct Known {
     /// In reference microseconds.
     cost_us: f64,
+    /// How much in doubt that is: the variance of its logarithm.
+    doubt: f64,
     /// The most that it was seen to use, in MiB; fades when it uses less.
     memory_mib: f64,
     /// What it writes.
@@ -109,11 +118,22 @@ pub struct Speeds {
 }
 
 /// What is remembered of a node.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct NodeSpeed {
     slowness_log: f64,
-    weight: f64,
+    /// How much in doubt that is: its variance.
+    doubt: f64,
     last_job: u64,
+}
+
+impl Default for NodeSpeed {
+    fn default() -> Self {
+        Self {
+            slowness_log: 0.0,
+            doubt: DOUBT_NODE,
+            last_job: 0,
+        }
+    }
 }
 
 /// All that was learned, as it is kept in a file.
@@ -131,12 +151,12 @@ impl Speeds {
     pub fn recalling(recollection: Recollection) -> Self {
         let is_sane = |number: &f64| number.is_finite() && number.abs() < 100.0;
         let nodes = recollection.nodes.into_iter().filter(|(_, speed)| {
-            is_sane(&speed.slowness_log) && (0.0..=WEIGHT_MAX).contains(&speed.weight)
+            is_sane(&speed.slowness_log) && (DOUBT_NODE_LEAST..=DOUBT_NODE).contains(&speed.doubt)
         });
         let works = recollection.works.into_iter().filter(|(_, known)| {
-            [known.cost_us, known.memory_mib, known.output_bytes]
-                .iter()
-                .all(|number| (0.0..1e15).contains(number))
+            let numbers = [known.cost_us, known.memory_mib, known.output_bytes];
+            numbers.iter().all(|number| (0.0..1e15).contains(number))
+                && (0.0..100.0).contains(&known.doubt)
         });
         Self {
             nodes: nodes.take(NODES_MAX).collect(),
@@ -192,32 +212,31 @@ impl Speeds {
         let cpu_log = (cpu_us as f64).ln();
         let known = self.recall(work).copied();
         let by_bytes = || Some(self.cost_per_byte_log? + (output_bytes.max(1) as f64).ln());
-        let comparison = match known {
-            Some(known) if known.cost_us > 0.0 => Some((known.cost_us.ln(), WEIGHT_SAME)),
-            _ => by_bytes().map(|cost_log| (cost_log, WEIGHT_BYTES)),
+        let expected = match known {
+            Some(known) if known.cost_us > 0.0 => Some((known.cost_us.ln(), known.doubt)),
+            _ => by_bytes()
+                .map(|cost_log| (cost_log, DOUBT_BY_BYTES))
+                .or_else(|| Some((self.cost_log?, DOUBT_BY_NOTHING))),
         };
         let jobs = self.jobs;
         let speed = self.node_mut(node);
         speed.last_job = jobs;
-        if let Some((cost_log, weight)) = comparison {
-            let limit = RATIO_MAX.ln();
-            let sample = (cpu_log - cost_log).clamp(-limit, limit);
-            // A prior of one job at the reference's speed.
-            speed.weight = (speed.weight + weight).min(WEIGHT_MAX);
-            let gain = weight / (speed.weight + 1.0);
-            speed.slowness_log += gain * (sample - speed.slowness_log);
-        }
-        let cost_log = cpu_log - speed.slowness_log;
+        let (cost_log, doubt) = match expected {
+            Some(expected) => speed.compare(cpu_log, expected),
+            None => (cpu_log - speed.slowness_log, speed.doubt + DOUBT_JOB),
+        };
         let (memory_mib, written) = (memory_mib as f64, output_bytes as f64);
         let now_known = match known {
             Some(old) if old.cost_us > 0.0 => Known {
-                cost_us: (old.cost_us.ln() + GAIN_WORK * (cost_log - old.cost_us.ln())).exp(),
+                cost_us: cost_log.exp(),
+                doubt,
                 memory_mib: memory_mib
                     .max(old.memory_mib - GAIN_WORK * (old.memory_mib - memory_mib)),
                 output_bytes: old.output_bytes + GAIN_WORK * (written - old.output_bytes),
             },
             _ => Known {
                 cost_us: cost_log.exp(),
+                doubt,
                 memory_mib,
                 output_bytes: written,
             },
@@ -232,6 +251,20 @@ impl Speeds {
         }
     }
 
+    /// A job was given up on `node` after so long, since it had ended elsewhere: it takes longer here. Tells
+    /// something only when it should have ended by then, and of the node alone: what the job costs was seen elsewhere.
+    pub fn learn_lag(&mut self, node: &str, work: &Work, taken_us: u64) {
+        let Some(known) = self.recall(work).filter(|known| known.cost_us > 0.0) else {
+            return;
+        };
+        let expected = (known.cost_us.ln(), known.doubt);
+        let speed = self.node_mut(node);
+        let taken_log = (taken_us.max(1) as f64).ln();
+        if taken_log > expected.0 + speed.slowness_log {
+            speed.compare(taken_log, expected);
+        }
+    }
+
     /// A job did not have enough with `memory_mib`: it is not to be sent again where there is no more.
     pub fn learn_hunger(&mut self, work: &Work, memory_mib: u64) {
         let known = self.recall(work).copied();
@@ -240,6 +273,7 @@ impl Speeds {
             work,
             Known {
                 cost_us: known.map_or(0.0, |known| known.cost_us),
+                doubt: known.map_or(DOUBT_BY_NOTHING, |known| known.doubt),
                 memory_mib: known.map_or(hungry, |known| known.memory_mib.max(hungry)),
                 output_bytes: known.map_or(0.0, |known| known.output_bytes),
             },
@@ -256,7 +290,7 @@ impl Speeds {
         if jobs - speed.last_job.min(jobs) < OVERLOOKED_JOBS {
             return false;
         }
-        speed.weight = speed.weight.min(WEIGHT_DOUBTED);
+        speed.doubt = speed.doubt.max(DOUBT_OVERLOOKED);
         true
     }
 
@@ -269,7 +303,7 @@ impl Speeds {
 
     /// Whether anything is known of the speed of `node`.
     pub fn knows(&self, node: &str) -> bool {
-        self.nodes.get(node).is_some_and(|speed| speed.weight > 0.0)
+        self.nodes.contains_key(node)
     }
 
     /// What `work` took before; zero where that is not known.
@@ -329,6 +363,22 @@ impl Speeds {
             self.nodes.insert(node.to_owned(), NodeSpeed::default());
         }
         self.nodes.get_mut(node).expect("it is there now")
+    }
+}
+
+impl NodeSpeed {
+    /// A job took what it took here, and its file is expected to cost so much, with so much doubt. What is wrong
+    /// with both together is shared out by how much each is in doubt; what the file costs is returned, with
+    /// what doubt is left.
+    fn compare(&mut self, cpu_log: f64, (cost_log, doubt): (f64, f64)) -> (f64, f64) {
+        let limit = RATIO_MAX.ln();
+        let wrong = (cpu_log - cost_log - self.slowness_log).clamp(-limit, limit);
+        let all = self.doubt + doubt + DOUBT_JOB;
+        let (gain, gain_work) = (self.doubt / all, doubt / all);
+        self.slowness_log += gain * wrong;
+        self.doubt = (self.doubt * (1.0 - gain)).max(DOUBT_NODE_LEAST);
+        let doubt = (doubt * (1.0 - gain_work)).max(DOUBT_WORK_LEAST);
+        (cost_log + gain_work * wrong, doubt)
     }
 }
 
@@ -403,6 +453,28 @@ mod tests {
         speeds.learn("a", &work("x.c"), consumed(u64::MAX, 1000));
         assert!(speeds.slowness("a") < 1.5);
         assert!(speeds.slowness("a").is_finite());
+    }
+
+    #[test]
+    fn a_node_whose_jobs_all_end_elsewhere_first_is_known_to_be_slow() {
+        let mut speeds = Speeds::default();
+        for file in 0..8 {
+            let work = work(&format!("{file}.c"));
+            for _ in 0..3 {
+                speeds.learn("fast", &work, consumed(100_000, 1000));
+            }
+            // Given up too soon to tell anything, and of a file of which nothing is known.
+            speeds.learn_lag("slow", &work, 50_000);
+        }
+        speeds.learn_lag("slow", &work("new.c"), 900_000);
+        assert!(speeds.slowness("slow") <= speeds.slowness("fast") * 1.2);
+        let cost_before = cost(&speeds, "0.c");
+        for file in 0..4 {
+            speeds.learn_lag("slow", &work(&format!("{file}.c")), 300_000);
+        }
+        let ratio = speeds.slowness("slow") / speeds.slowness("fast");
+        assert!((2.0..3.5).contains(&ratio), "{ratio}");
+        assert_eq!(cost(&speeds, "0.c"), cost_before);
     }
 
     #[test]

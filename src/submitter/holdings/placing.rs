@@ -2,7 +2,7 @@
 //!
 //! Changes leases and jobs, and never on its own account: it runs after each thing that happened. What is asked at
 //! each event is asked of lists, so that an event costs the same with ten leases and with a thousand; only when
-//! a build comes to its end and a lease is idle, all are looked at.
+//! a build comes to its end and a lease is idle, or when a slow one is, are all looked at.
 
 use std::ops::Bound;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use super::state::{Action, HOLD, Holdings};
 use super::waiting::Job;
 use crate::id::{LeaseId, RequestId, Time};
 use crate::message::{Deal, Home, Terms};
-use crate::submitter::allot::{Allotment, PLAYED_MAX, Room, allot};
+use crate::submitter::allot::{Allotment, PLAYED_MAX, Room, allot, surely_before_us};
 
 /// A job is called back for something better no more often than this: the future is only guessed.
 const RECALLS_MAX: u32 = 3;
@@ -25,12 +25,22 @@ const ENDING_SHARE: usize = 20;
 const SLOWER_SHARE: u32 = 2;
 /// A job is too long for a slow lease while others are to come when it takes so many times what jobs do.
 const LONG_FACTOR: f64 = 1.25;
+/// All leases are looked at no more often than this while more jobs are to come.
+const LOOKED_AHEAD: Duration = Duration::from_millis(100);
+/// How far a job's time may well be from what was expected, as a share of that.
+const DOUBT_SHARE: f64 = 0.05;
 /// What is known of a job's size is told within this time, unless the scheduler is very far.
 pub(super) const TOLD_WITHIN: Duration = Duration::from_millis(20);
+/// The same where the scheduler is near. For so long a build may wait with its first jobs, so that the longest
+/// are among them.
+pub(super) const TOLD_NEAR: Duration = Duration::from_millis(2);
 
 impl Holdings {
     /// Puts jobs into places, looks for those that lag, and gives back what nobody needs.
     pub(super) fn settle(&mut self, now: Time) {
+        if self.is_beginning(now) {
+            return;
+        }
         let any_idle = self.leases.any_idle();
         for terms in self.jobs.terms() {
             if any_idle {
@@ -136,7 +146,8 @@ impl Holdings {
                 class.idle.range(behind).next().copied()
             });
         }
-        self.start_shortest(terms, slow, now);
+        let short_us = self.foresight.mean_cost_us() * LONG_FACTOR;
+        self.start_short(terms, slow, short_us, now);
         let Some(class) = self.leases.class(terms) else {
             return;
         };
@@ -153,40 +164,54 @@ impl Holdings {
         }
     }
 
-    /// Slow leases get the shortest of the jobs that wait, as far as they are looked at: short ones and late ones
-    /// stand at the end. A long one is better off waiting for a fast lease, and short ones will come. Neither do
-    /// they get one whose size may be told in a moment.
-    fn start_shortest(&mut self, terms: &Terms, slow: Vec<LeaseId>, now: Time) {
-        if slow.is_empty() {
+    /// Leases that are not to have a long job get one that will have ended before the rest of those that wait, and of
+    /// these the longest: the short ones fit in anywhere later. Where there is none they get the shortest, if it
+    /// costs no more than `short_us`. None gets a job whose size may be told in a moment.
+    fn start_short(&mut self, terms: &Terms, leases: Vec<LeaseId>, short_us: f64, now: Time) {
+        if leases.is_empty() || !self.jobs.any_waits_for(terms) {
             return;
         }
-        let long_us = self.foresight.mean_cost_us() * LONG_FACTOR;
-        let mut short: Vec<(f64, RequestId)> = self
-            .jobs
-            .waiting_for(terms)
-            .rev()
-            .take(PLAYED_MAX)
-            .filter(|(_, job)| job.size.cost_us > 0 || now.since(job.since) >= TOLD_WITHIN)
-            .map(|(request, job)| (self.cost_of(job), request))
-            .filter(|&(cost_us, _)| cost_us <= long_us)
-            .collect();
-        short.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
-        for lease in slow {
-            if short.is_empty() {
-                return;
-            }
+        let latest_us = self.surely_before_us(terms, now);
+        let told_since = Time(now.0.saturating_sub(TOLD_WITHIN.as_micros() as u64));
+        let mean_us = self.foresight.mean_cost_us();
+        for lease in leases {
             let Some(held) = self.leases.find(lease) else {
                 continue;
             };
-            let may = |(_, request): &(f64, RequestId)| {
-                let job = self.jobs.find(*request);
-                job.is_some_and(|job| job.may_run_under(held))
+            let longest_us = self.room(held, now).longest_us(latest_us);
+            let unknown = || match mean_us <= longest_us.max(short_us) {
+                true => self.jobs.first_unknown(held, told_since),
+                false => None,
             };
-            if let Some(at) = short.iter().position(may) {
-                let (_, request) = short.remove(at);
+            let shortest = || {
+                let shortest = self.jobs.shortest(held)?;
+                (self.cost_us(shortest) <= short_us).then_some(shortest)
+            };
+            let found = self.jobs.longest_within(held, longest_us);
+            if let Some(request) = found.or_else(unknown).or_else(shortest) {
                 self.start(request, lease, now);
             }
         }
+    }
+
+    /// When a job ought to end so that the others that wait surely take longer, in microseconds from now.
+    fn surely_before_us(&mut self, terms: &Terms, now: Time) -> f64 {
+        if let Some((of, looked, at)) = &self.surely_before
+            && of == terms
+            && now.since(*looked) < LOOKED_AHEAD
+        {
+            return at.since(now).as_micros() as f64;
+        }
+        let class = self.leases.class(terms);
+        let away = class.into_iter().flat_map(|class| &class.away);
+        let rooms: Vec<Room> = away
+            .filter_map(|&(_, id)| Some(self.room(self.leases.find(id)?, now)))
+            .collect();
+        let work_us = self.jobs.work_us(terms, self.foresight.mean_cost_us());
+        let before_us = surely_before_us(&rooms, work_us);
+        let at = now.after(Duration::from_micros(before_us as u64));
+        self.surely_before = Some((terms.clone(), now, at));
+        before_us
     }
 
     /// When the end is near: each job goes where it is finished first, given what else waits.
@@ -223,12 +248,8 @@ impl Holdings {
             .iter()
             .map(|(_, held)| self.room(held, now))
             .collect();
-        // Those whose turn it is, and for the rooms that are left, which are slow, the shortest.
         let waiting = self.jobs.waiting_for(terms);
-        let beyond = waiting.len().saturating_sub(PLAYED_MAX).min(rooms.len());
-        let turns = waiting.take(PLAYED_MAX);
-        let shortest = self.jobs.waiting_for(terms).rev().take(beyond);
-        let requests: Vec<(RequestId, &Job)> = turns.chain(shortest).collect();
+        let requests: Vec<(RequestId, &Job)> = waiting.take(PLAYED_MAX).collect();
         let cost_us = |job: usize| self.cost_of(requests[job].1);
         let may = |job: usize, room: usize| requests[job].1.may_run_under(places[room].1);
         let allotted = allot(requests.len(), cost_us, &rooms, may);
@@ -240,6 +261,12 @@ impl Holdings {
                 Allotment::Start(job, room) => self.start(requests[job], ids[room], now),
                 Allotment::Next(job, room) => in_advance.push((requests[job], ids[room])),
             }
+        }
+        if self.jobs.waiting_for(terms).len() > PLAYED_MAX {
+            // Others wait than were played through.
+            let class = self.leases.class(terms);
+            let left = class.map_or_else(Vec::new, |class| class.idle_away().collect());
+            self.start_short(terms, left, 0.0, now);
         }
         in_advance
     }
@@ -415,18 +442,21 @@ impl Holdings {
         self.left_us(held, now) + next_us * slowness(&held.grant)
     }
 
-    /// When what runs under a lease will have ended, in microseconds from now. What takes longer than
-    /// expected is taken to need half as long again.
+    /// When what runs under a lease will have ended, in microseconds from now. A job of known size that is overdue
+    /// was expected a little too soon, and is taken to need as long again as it is overdue; one of which nothing is
+    /// known, half as long again as it has taken.
     pub(super) fn left_us(&self, held: &Held, now: Time) -> f64 {
         let Some(running) = held.running else {
             return 0.0;
         };
         let expected_us = self.cost_us(running) * slowness(&held.grant);
         let taken_us = now.since(held.since).as_micros() as f64;
-        match taken_us < expected_us {
-            true => expected_us - taken_us,
+        let is_known = |job: &Job| job.size.cost_us > 0;
+        let overdue_us = match self.jobs.find(running).is_some_and(is_known) {
+            true => taken_us - expected_us + DOUBT_SHARE * expected_us,
             false => taken_us / 2.0,
-        }
+        };
+        (expected_us - taken_us).max(overdue_us)
     }
 
     /// What a job costs on the reference node, as far as is known, in microseconds.

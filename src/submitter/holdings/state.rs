@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use super::foresight::{Foresight, slowness};
 use super::held::{Held, Leases, Left};
-use super::placing::TOLD_WITHIN;
+use super::placing::{TOLD_NEAR, TOLD_WITHIN};
 use super::waiting::{Job, Jobs};
 use crate::id::{LeaseId, NodeId, RequestId, Time};
-use crate::message::{Deal, Failure, Grant, Offer, Outcome, Want};
+use crate::message::{Deal, Failure, Grant, Offer, Outcome, Terms, Want};
 use crate::submitter::ways::Measured;
 
 /// How long a lease is held without a job: `make` has gaps.
@@ -72,12 +72,18 @@ pub struct Holdings {
     pub(super) jobs: Jobs,
     pub(super) leases: Leases,
     pub(super) foresight: Foresight,
-    /// When the last job came.
+    /// When the last job came, and when one came while there was no other.
     asked_at: Time,
+    began_at: Time,
     /// Jobs that were done since the last one came: when that goes on, the build comes to its end.
     pub(super) done_since_want: usize,
+    /// The last job of which the scheduler has said something.
+    told: Option<RequestId>,
     /// When jobs that may lag were last looked at.
     pub(super) looked_at: Time,
+    /// When a job ought to end so that the others that wait surely take longer, for such leases, and when that was
+    /// found.
+    pub(super) surely_before: Option<(Terms, Time, Time)>,
     /// How slow the fastest idle lease was by then, in thousandths.
     pub(super) looked_for: u32,
     pub(super) actions: Vec<Action>,
@@ -88,6 +94,9 @@ impl Holdings {
     pub fn want(&mut self, want: Want, now: Time) -> (RequestId, Vec<Action>) {
         self.done_since_want = 0;
         self.asked_at = now;
+        if self.jobs.len() == 0 {
+            self.began_at = now;
+        }
         let request = self.add(want, None, now);
         self.settle(now);
         (request, std::mem::take(&mut self.actions))
@@ -115,6 +124,7 @@ impl Holdings {
     /// When the next [`Event::Tick`] is due, if nothing else happens.
     pub fn next_wake(&self, now: Time) -> Option<Time> {
         let told = self.asked_at.after(TOLD_WITHIN);
+        let begin = self.is_beginning(now).then(|| now.after(TOLD_NEAR));
         let idle = self.leases.classes().filter_map(|(terms, class)| {
             let (since, _) = class.idle_since.first()?;
             let old = since.after(HOLD);
@@ -129,7 +139,20 @@ impl Holdings {
         let may_lag = !self.jobs.any_waits() && !self.leases.running().is_empty();
         let pause = Duration::from_micros((self.foresight.mean_cost_us() / LOOKS_PER_JOB) as u64);
         let look = may_lag.then(|| now.after(pause.clamp(LOOK_LEAST, LOOK_MOST)));
-        idle.chain(look).min().map(|wake| wake.max(now))
+        idle.chain(look)
+            .chain(begin)
+            .min()
+            .map(|wake| wake.max(now))
+    }
+
+    /// Whether a build begins with more jobs than leases, and of some the scheduler may say in a moment that they
+    /// are the longest. What it says of one job it says before what it says of the next.
+    pub(super) fn is_beginning(&self, now: Time) -> bool {
+        let is_told = self.jobs.last() <= self.told;
+        !is_told
+            && now.since(self.began_at) < TOLD_NEAR
+            && !self.leases.any_busy()
+            && self.jobs.waiting() > self.leases.len()
     }
 
     /// How many jobs wait for a place.
@@ -159,6 +182,9 @@ impl Holdings {
     }
 
     fn offer(&mut self, offer: Offer, now: Time) {
+        if let Offer::Grant(Grant { request, .. }) | Offer::Size { request, .. } = &offer {
+            self.told = self.told.max(Some(*request));
+        }
         match offer {
             Offer::Grant(grant) => {
                 // What the scheduler knows of a node's speed and memory by now.
@@ -176,11 +202,9 @@ impl Holdings {
                 if size.cost_us > 0 {
                     self.foresight.learn_cost(size.cost_us as f64);
                 }
-                if let Some(job) = self.jobs.find_mut(request) {
-                    job.size = size;
-                    if job.waits() {
-                        self.enqueue(request, now);
-                    }
+                self.jobs.learn_size(request, size);
+                if self.jobs.find(request).is_some_and(Job::waits) {
+                    self.enqueue(request, now);
                 }
             }
             Offer::Revoke(lease) => {

@@ -386,6 +386,57 @@ fn the_longest_of_those_that_came_together_goes_first() {
 }
 
 #[test]
+fn a_build_that_begins_waits_a_moment_for_what_may_be_the_longest() {
+    let size_of = |story: &mut Story, request, cost_us| {
+        let size = Size {
+            cost_us,
+            ..Size::default()
+        };
+        story.event(Event::Offer(Offer::Size { request, size }))
+    };
+    let mut story = Story::new();
+    let jobs: Vec<RequestId> = (0..3).map(|_| story.want().0).collect();
+    let (lease, actions) = story.grant_with(1, |grant| grant.request = jobs[0]);
+    assert_eq!(starts(&actions), []);
+    assert_eq!(starts(&size_of(&mut story, jobs[1], 1_000_000)), []);
+    // All is told.
+    let actions = size_of(&mut story, jobs[2], 9_000_000);
+    assert_eq!(starts(&actions), [(jobs[2], lease)]);
+
+    // A scheduler that is far, or knows nothing of the jobs, is not waited for.
+    let mut story = Story::new();
+    let jobs: Vec<RequestId> = (0..3).map(|_| story.want().0).collect();
+    let (lease, actions) = story.grant_with(1, |grant| grant.request = jobs[0]);
+    assert_eq!(starts(&actions), []);
+    let wake = story.holdings.next_wake(story.now).unwrap();
+    story.now = wake;
+    assert_eq!(starts(&story.event(Event::Tick)), [(jobs[0], lease)]);
+}
+
+#[test]
+fn a_slow_lease_gets_the_longest_job_that_ends_before_the_rest() {
+    let mut story = Story::new();
+    let mut jobs = Vec::new();
+    for cost_ms in [900, 500, 4000, 100, 4000, 4000, 4000] {
+        let (request, _) = story.want();
+        let size = Size {
+            cost_us: cost_ms * MS,
+            ..Size::default()
+        };
+        let _ = story.event(Event::Offer(Offer::Size { request, size }));
+        jobs.push(request);
+    }
+    let (fast, actions) = story.grant(1);
+    assert_eq!(starts(&actions), [(jobs[2], fast)]);
+    // The rest takes some 17 s on both. It would take 16 s with a long job alone, which is too near.
+    let slow = |grant: &mut Grant| grant.slowness_milli = 4000;
+    let (lease, actions) = story.grant_with(2, slow);
+    assert_eq!(starts(&actions), [(jobs[0], lease)]);
+    let (lease, actions) = story.grant_with(3, slow);
+    assert_eq!(starts(&actions), [(jobs[1], lease)]);
+}
+
+#[test]
 fn a_lease_for_one_job_goes_back_after_it() {
     let mut story = Story::new();
     let (first, _) = story.want();

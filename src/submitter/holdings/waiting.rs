@@ -8,6 +8,9 @@ use super::held::Held;
 use crate::id::{LeaseId, RequestId, Time};
 use crate::message::{Home, OwnNode, Size, Terms, Want};
 
+/// Jobs that are tried for a lease for their length, at most: mostly the first may have it.
+const LOOKED_AT: usize = 64;
+
 /// A job.
 #[derive(Debug)]
 pub(super) struct Job {
@@ -67,9 +70,38 @@ pub(super) struct Jobs {
     all: BTreeMap<RequestId, Job>,
     /// Jobs without a place, the next first. One that arrived earlier goes before, and so does one that
     /// takes longer.
-    waiting: BTreeMap<Terms, BTreeSet<(i64, RequestId)>>,
+    waiting: BTreeMap<Terms, Line>,
     /// How many are second starts.
     seconds: usize,
+}
+
+/// The jobs of the same terms that wait.
+#[derive(Debug, Default)]
+struct Line {
+    turns: BTreeSet<(i64, RequestId)>,
+    /// Those of known cost, in microseconds, the shortest first, and what they cost together.
+    by_cost: BTreeSet<(u64, RequestId)>,
+    known_us: u64,
+    /// The others, in the order in which they came.
+    unknown: BTreeSet<RequestId>,
+}
+
+impl Line {
+    fn count(&mut self, request: RequestId, cost_us: u64) {
+        match cost_us {
+            0 => _ = self.unknown.insert(request),
+            _ => _ = self.by_cost.insert((cost_us, request)),
+        }
+        self.known_us += cost_us;
+    }
+
+    fn discount(&mut self, request: RequestId, cost_us: u64) {
+        match cost_us {
+            0 => _ = self.unknown.remove(&request),
+            _ => _ = self.by_cost.remove(&(cost_us, request)),
+        }
+        self.known_us -= cost_us;
+    }
 }
 
 impl Jobs {
@@ -95,6 +127,11 @@ impl Jobs {
         };
         self.all.insert(request, job);
         request
+    }
+
+    /// The one that came last, if any did.
+    pub(super) fn last(&self) -> Option<RequestId> {
+        self.requests.checked_sub(1).map(RequestId)
     }
 
     pub(super) fn remove(&mut self, request: RequestId) -> Option<Job> {
@@ -136,8 +173,9 @@ impl Jobs {
         if let Some(job) = self.all.get_mut(&request) {
             let turn = now.0 as i64 - cost_us as i64;
             job.turn = Some(turn);
-            let waiting = self.waiting.entry(job.want.terms.clone()).or_default();
-            waiting.insert((turn, request));
+            let line = self.waiting.entry(job.want.terms.clone()).or_default();
+            line.turns.insert((turn, request));
+            line.count(request, job.size.cost_us);
         }
     }
 
@@ -147,10 +185,11 @@ impl Jobs {
             return;
         };
         if let Some(turn) = job.turn.take()
-            && let Some(waiting) = self.waiting.get_mut(&job.want.terms)
+            && let Some(line) = self.waiting.get_mut(&job.want.terms)
         {
-            waiting.remove(&(turn, request));
-            if waiting.is_empty() {
+            line.turns.remove(&(turn, request));
+            line.discount(request, job.size.cost_us);
+            if line.turns.is_empty() {
                 self.waiting.remove(&job.want.terms);
             }
         }
@@ -171,7 +210,62 @@ impl Jobs {
 
     /// How many wait.
     pub(super) fn waiting(&self) -> usize {
-        self.waiting.values().map(BTreeSet::len).sum()
+        self.waiting.values().map(|line| line.turns.len()).sum()
+    }
+
+    /// What those that wait for such a lease cost together, if one of which nothing is known costs so much, in
+    /// reference microseconds.
+    pub(super) fn work_us(&self, terms: &Terms, unknown_us: f64) -> f64 {
+        self.waiting.get(terms).map_or(0.0, |line| {
+            line.known_us as f64 + line.unknown.len() as f64 * unknown_us
+        })
+    }
+
+    /// Of those that wait for a lease and may have it, the longest of known cost that costs no more than this.
+    pub(super) fn longest_within(&self, held: &Held, cost_us: f64) -> Option<RequestId> {
+        let line = self.waiting.get(&held.grant.terms)?;
+        let within = line
+            .by_cost
+            .range(..(cost_us.max(0.0) as u64 + 1, RequestId(0)));
+        self.first_that_may(within.rev().map(|&(_, request)| request), held)
+    }
+
+    /// The shortest of known cost.
+    pub(super) fn shortest(&self, held: &Held) -> Option<RequestId> {
+        let line = self.waiting.get(&held.grant.terms)?;
+        self.first_that_may(line.by_cost.iter().map(|&(_, request)| request), held)
+    }
+
+    /// The first of unknown cost that has waited since then.
+    pub(super) fn first_unknown(&self, held: &Held, since: Time) -> Option<RequestId> {
+        let line = self.waiting.get(&held.grant.terms)?;
+        let old = line.unknown.iter().copied();
+        let old = old.take_while(|request| self.all[request].since <= since);
+        self.first_that_may(old, held)
+    }
+
+    fn first_that_may(
+        &self,
+        requests: impl Iterator<Item = RequestId>,
+        held: &Held,
+    ) -> Option<RequestId> {
+        requests
+            .take(LOOKED_AT)
+            .find(|request| self.all[request].may_run_under(held))
+    }
+
+    /// A job is of such a size.
+    pub(super) fn learn_size(&mut self, request: RequestId, size: Size) {
+        let Some(job) = self.all.get_mut(&request) else {
+            return;
+        };
+        let before = std::mem::replace(&mut job.size, size);
+        if job.waits()
+            && let Some(line) = self.waiting.get_mut(&job.want.terms)
+        {
+            line.discount(request, before.cost_us);
+            line.count(request, size.cost_us);
+        }
     }
 
     /// Those that wait for such a lease, the next first.
@@ -180,8 +274,8 @@ impl Jobs {
         terms: &Terms,
     ) -> impl DoubleEndedIterator<Item = (RequestId, &Job)> + ExactSizeIterator {
         static NOBODY: BTreeSet<(i64, RequestId)> = BTreeSet::new();
-        let waiting = self.waiting.get(terms).unwrap_or(&NOBODY);
-        waiting
+        let turns = self.waiting.get(terms).map_or(&NOBODY, |line| &line.turns);
+        turns
             .iter()
             .map(|&(_, request)| (request, &self.all[&request]))
     }
