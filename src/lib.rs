@@ -46,6 +46,28 @@
 //! [`message`], and only the daemon joins two of them. `unsafe` lives in [`sys`] and in the
 //! sandbox's `enter`, nowhere else.
 //!
+//! # Where what lives
+//!
+//! - *Whoever waits.* [`executor`] runs all tasks of a process on one thread, [`reactor`] wakes them, and
+//!   [`threads`] do what blocks: files, hashing, asking a compiler. Those without work sleep, and then end.
+//! - *How processes meet.* [`discover`] and [`whereabouts`] find a scheduler, [`greetings`] bound the handshakes
+//!   of one listener, [`connection`] is the channel behind them. [`sight`] tells a daemon whether its client
+//!   sees the same files: one in a container may not, and is then compiled where it is.
+//! - *The scheduler.* [`scheduler::state`] is the core, with a noun a file beside it. Its shell is private:
+//!   `dispatcher` is the one task that owns the core, `peers` are those who are connected, each with an
+//!   `outbox` that bounds what waits for it and a `line` that carries it; `door` lets connections in.
+//!   [`scheduler::tally`] counts what became of jobs, whether anybody looks on or not.
+//! - *A node.* [`daemon::node`] is the task that owns the slots, [`daemon::session`] the core of its connection
+//!   to the scheduler; in that, `dealings` are what is said of slots: requests outlive a connection, leases
+//!   do not. [`daemon::link`] is its shell.
+//! - *The submitter.* [`submitter::job`] goes through the life of a job, [`submitter::holdings`] is the core that
+//!   gives leases to jobs, [`submitter::ways`] what was measured of lines and travel.
+//! - *The worker.* [`worker::server`] takes connections, [`worker::conversation`] hears and speaks during a job,
+//!   [`worker::fetching`] lets one job fetch a toolchain for all that want it, [`worker::tenancy`] keeps
+//!   each submitter's trees apart from all others'.
+//! - *Those who look.* [`status`], [`monitor`] and [`doctor`] ask the cluster as anybody can who has the key;
+//!   [`news`] is what they are told.
+//!
 //! # Promises, and what keeps them
 //!
 //! - *The compiler's own result.* The command, its directory, the paths, times and contents of its
@@ -53,11 +75,12 @@
 //!   job did not declare is not there, so a mistake of the scanner is a compiler's error and not
 //!   another object; such a job is compiled again, locally. Digests are verified where bytes come in
 //!   ([`worker::store`]), and what is hashed is what is sent.
-//! - *The cluster can't break a build.* A worker with a job says something every 300 ms, and is
+//! - *The cluster can't break a build.* A worker with a job says something every 600 ms, and is
 //!   left after 1.8 s of silence. Three nodes, then the local compiler. Without a daemon the client
 //!   executes the compiler at once.
 //! - *No root, nobody's trust.* One key per cluster ([`key`]), one Noise handshake per connection
-//!   ([`connection`]). A foreign compiler sees its toolchain and its files and nothing else.
+//!   ([`connection`]). Strangers get no further than [`greetings`], which bound them apart from
+//!   those who have the key. A foreign compiler sees its toolchain and its files and nothing else.
 //!
 //! # Decisions that are not obvious
 //!
