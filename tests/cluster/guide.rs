@@ -281,6 +281,8 @@ impl Desks {
         let mut copy = Command::new("cp");
         copy.args(["-r", demo]).arg(home.join(directory));
         assert!(copy.status().unwrap().success());
+        // Who has built it where it comes from has nothing to build here.
+        let _ = fs::remove_dir_all(home.join(directory).join("build"));
         let mut own = Command::new("chown");
         own.args(["-R", "54321:54321"]).arg(home.join(directory));
         assert!(own.status().unwrap().success());
