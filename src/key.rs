@@ -5,7 +5,7 @@
 
 use std::fs;
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -142,6 +142,15 @@ impl ClusterKey {
             .open(&temporary)?;
         file.write_all(format!("{}\n", self.reveal()).as_bytes())?;
         file.sync_all()?;
+        if replace
+            && let Ok(old) = fs::metadata(path)
+            && (old.uid(), old.mode() & 0o040) == (0, 0o040)
+            && old.gid() != 0
+            && fchown(&file, Some(0), Some(old.gid())).is_ok()
+        {
+            // A package's scheduler is not root, and has a group that may read root's key: it goes on so.
+            file.set_permissions(fs::Permissions::from_mode(0o640))?;
+        }
         let result = if replace {
             fs::rename(&temporary, path)
         } else {
@@ -223,9 +232,7 @@ mod tests {
         assert!(made);
         let (second, made) = ClusterKey::read_or_create(&path).unwrap();
         assert!(!made && first == second);
-        let mode =
-            std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&path).unwrap().permissions());
-        assert_eq!(mode & 0o777, 0o600);
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
         assert_eq!(
             fs::read_dir(path.parent().unwrap()).unwrap().count(),
             1,

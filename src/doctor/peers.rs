@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -51,7 +51,11 @@ pub(super) fn key(config: &DaemonConfig) -> (KeyFacts, Option<Credentials>) {
         return (facts, Some(Credentials::Open));
     }
     if let Ok(metadata) = std::fs::metadata(&cluster.key_file) {
-        facts.mode = metadata.permissions().mode() & 0o7777;
+        facts.mode = metadata.mode() & 0o7777;
+        if metadata.uid() == 0 && metadata.gid() != 0 {
+            // It is meant so: a package's scheduler is not root, and has a group that may read root's key.
+            facts.mode &= !0o040;
+        }
     }
     match ClusterKey::read(&cluster.key_file) {
         Ok(key) => {
