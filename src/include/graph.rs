@@ -266,6 +266,11 @@ impl Graph {
         self.places.blob(digest)
     }
 
+    /// Whether every directory that was looked into reports its changes, so that what is known needs no look at a file.
+    pub fn is_watched(&self) -> bool {
+        self.places.are_watched()
+    }
+
     /// The memory that directives hold, in bytes.
     pub fn content_bytes(&self) -> usize {
         self.contents.bytes()

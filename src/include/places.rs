@@ -149,6 +149,11 @@ impl Places {
         &self.places[id.0 as usize]
     }
 
+    /// Whether all directories that were opened report their changes.
+    pub fn are_watched(&self) -> bool {
+        self.unwatched.is_empty()
+    }
+
     /// How many places there are.
     pub fn len(&self) -> usize {
         self.places.len()

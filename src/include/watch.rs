@@ -91,6 +91,11 @@ impl Scanner {
         self.graph.source(digest)
     }
 
+    /// Whether all that is known was looked at where changes are reported: then a scan of it looks at no file.
+    pub fn is_watched(&self) -> bool {
+        self.graph.is_watched()
+    }
+
     /// The graph, to look at its size.
     pub fn graph(&self) -> &Graph {
         &self.graph

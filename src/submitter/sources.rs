@@ -17,7 +17,6 @@ use std::time::{Duration, Instant};
 use super::compiler;
 use super::look::Look;
 use super::missing::{self, Finding};
-use super::output;
 use crate::account::{self, Phase};
 use crate::args::{self, ForcedKind, Plan, Profiles, Unit};
 use crate::dictionary::JOB_ENTRIES_MAX;
@@ -118,6 +117,8 @@ pub enum Account {
 /// The scanner and the search lists of a submitter.
 pub struct Sources {
     scanner: Arc<Mutex<Scanner>>,
+    /// Whose turn it is to have a thread scan.
+    turn: smol::lock::Mutex<()>,
     /// The units whose last scan was [`QUICK`], by [`mark`]. Bounded by [`QUICK_MAX`], then forgotten.
     quick: Mutex<BTreeSet<u64>>,
     lists: Mutex<BTreeMap<Question, Arc<Told>>>,
@@ -130,6 +131,7 @@ impl Default for Sources {
     fn default() -> Self {
         Self {
             scanner: Arc::new(Mutex::new(Scanner::new(Limits::default()))),
+            turn: smol::lock::Mutex::new(()),
             quick: Mutex::default(),
             lists: Mutex::default(),
         }
@@ -290,7 +292,6 @@ impl Sources {
             args::Language::Assembler => Language::Assembler,
         };
         let mark = mark(&cwd, &main);
-        let is_local = output::is_prompt(cwd.as_path());
         let mut scan = move |scanner: &mut Scanner| {
             let began = Instant::now();
             for wanted in &profiles {
@@ -310,14 +311,17 @@ impl Sources {
             let scan = account::during(Phase::Scan, || scanner.scan(&request));
             (scan, began.elapsed() < QUICK)
         };
-        let was_quick = is_local && self.quick().contains(&mark);
-        let done = match was_quick {
-            true => self.scanner.try_lock().ok().map(|mut held| scan(&mut held)),
-            false => None,
+        let was_quick = self.quick().contains(&mark);
+        let done = match self.scanner.try_lock() {
+            // On a file system that can't be watched, each file is asked for, and its server may not answer.
+            Ok(mut held) if was_quick && held.is_watched() => Some(scan(&mut held)),
+            _ => None,
         };
         let (scan, is_quick) = match done {
             Some(done) => done,
             None => {
+                // One at a time: those that wait for the scanner are not to wait in the threads, which others need.
+                let _turn = self.turn.lock().await;
                 let scanner = self.scanner.clone();
                 threads::unblock(move || scan(&mut scanner.lock().expect(UNPOISONED))).await
             }
