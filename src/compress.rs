@@ -47,7 +47,7 @@ pub fn pack(data: &[u8]) -> Chunk {
 pub fn unpack(chunk: Chunk) -> Result<Vec<u8>, CompressError> {
     let mut unpacker = Unpacker::default();
     unpacker.unpack(&chunk)?;
-    Ok(match unpacker.room.is_empty() {
+    Ok(match chunk.data.len() == chunk.size as usize {
         // It was not packed.
         true => chunk.data.0,
         false => unpacker.room,

@@ -35,6 +35,7 @@ impl Greetings {
 
     /// Ends the oldest, for whatever it holds: a descriptor.
     pub fn end_oldest(&mut self) {
+        self.tasks.retain(|_, greeting| !greeting.is_finished());
         self.tasks.pop_first();
     }
 }

@@ -6,6 +6,7 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::scheduler::speed::{Recollection, Speeds};
@@ -25,13 +26,20 @@ pub struct Keeper {
     /// How many jobs had been learned from when it was written last.
     jobs: u64,
     due: Instant,
+    /// Held by whoever writes: the last time may come while the time before is under way.
+    turn: Arc<Mutex<()>>,
 }
 
 impl Keeper {
     /// For the file at `path`; without one everything is forgotten in the end.
     pub fn new(path: Option<PathBuf>) -> Self {
         let due = Instant::now() + EVERY;
-        Self { path, jobs: 0, due }
+        Self {
+            path,
+            jobs: 0,
+            due,
+            turn: Arc::default(),
+        }
     }
 
     /// What the file tells now.
@@ -55,7 +63,9 @@ impl Keeper {
             return None;
         }
         let recollection = speeds.recollection();
+        let turn = self.turn.clone();
         Some(move || {
+            let _turn = turn.lock();
             if let Err(error) = write(&path, &recollection) {
                 log::warn!("write {}: {error}", path.display());
             }

@@ -15,7 +15,7 @@ use crate::compress::{self, CompressError, Unpacker};
 use crate::connection::ConnectionError;
 use crate::dictionary::Named;
 use crate::executor;
-use crate::id::{AbsPath, Bytes, Digest};
+use crate::id::{AbsPath, Bytes, Digest, PATH_BYTES_MAX};
 use crate::message::{
     CHUNK_BYTES_MAX, Failure, FromWorker, JobSpec, Manifest, SILENCE_MS, ToWorker, Usage,
 };
@@ -291,6 +291,13 @@ impl Delivery {
             }
             FromWorker::Made { path, target } => {
                 self.announce(&path, spec)?;
+                // What no kernel takes for a symlink's target is none.
+                if target
+                    .as_ref()
+                    .is_some_and(|target| target.len() > PATH_BYTES_MAX)
+                {
+                    return misbehaves(format!("it made {path}, a symlink to too long a path"));
+                }
                 self.made.push((path, target));
             }
             FromWorker::Removed(path) => {
@@ -575,6 +582,12 @@ mod tests {
         assert!(why.contains("twice"), "{why}");
         let why = left_for(WRITTEN_MAX + 1, made);
         assert!(why.contains("files"), "{why}");
+        let far = |number| FromWorker::Made {
+            path: path(format!("/w/{number}")),
+            target: Some(Bytes(vec![b'x'; PATH_BYTES_MAX + 1])),
+        };
+        let why = left_for(1, far);
+        assert!(why.contains("too long"), "{why}");
     }
 
     #[test]
