@@ -763,7 +763,7 @@ pub enum Outcome {
         /// Bytes of its output: with `usage`, the node's speed.
         output_bytes: u64,
     },
-    /// Nothing that says anything of the node: it was given up, or done elsewhere first.
+    /// Nothing that says anything of the node: it was given up, or done elsewhere.
     Unused,
     /// The node did not deliver. `dead` when it did not even answer.
     Failed {
@@ -771,6 +771,11 @@ pub enum Outcome {
         failure: Failure,
         /// Whether the node was out of reach or silent.
         dead: bool,
+    },
+    /// It was given up since another start of it ended first.
+    Lagged {
+        /// For how long the compiler had run here by then, in microseconds.
+        ran_us: u64,
     },
 }
 

@@ -391,6 +391,14 @@ fn messages() -> Vec<String> {
             }),
         ),
         line(
+            "Deal::Ended, lagged",
+            &ToScheduler::Deal(Deal::Ended {
+                request: RequestId(5),
+                lease: LeaseId(6),
+                outcome: Outcome::Lagged { ran_us: 7 },
+            }),
+        ),
+        line(
             "Deal::Ended, failed",
             &ToScheduler::Deal(Deal::Ended {
                 request: RequestId(5),

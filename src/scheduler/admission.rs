@@ -140,6 +140,7 @@ fn outcome(outcome: &Outcome) -> Result<(), Nonsense> {
             at_most("a resident set", usage.rss_kib, MEMORY_MIB_MAX << 10)?;
             at_most("output", *output_bytes, OUTPUT_BYTES_MAX)
         }
+        Outcome::Lagged { ran_us } => at_most("the time of a run", *ran_us, JOB_US_MAX),
         Outcome::Unused | Outcome::Failed { .. } => Ok(()),
     }
 }

@@ -157,7 +157,7 @@ impl Chronicle {
         let is_own = job.worker == Some(job.submitter);
         let ending = match outcome {
             Outcome::Unused if is_own => Ending::Own,
-            Outcome::Unused => Ending::Unused,
+            Outcome::Unused | Outcome::Lagged { .. } => Ending::Unused,
             Outcome::Failed { failure, dead } => Ending::Failed { failure, dead },
             Outcome::Done {
                 usage,

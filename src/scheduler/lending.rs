@@ -314,7 +314,6 @@ impl Core {
             return;
         };
         let (node, submitter, kept) = (lease.node, lease.submitter, lease.kept);
-        let since = lease.since;
         let is_it = |job: &Running| job.request == request;
         let job = match lease.landing.iter().position(is_it) {
             Some(at) => Some(lease.landing.remove(at)),
@@ -344,10 +343,10 @@ impl Core {
                 });
                 self.note_speed(node);
             }
-            Outcome::Unused => {
+            Outcome::Unused => {}
+            Outcome::Lagged { ran_us } => {
                 let name = &self.roster.node(node).name;
-                let taken = now.since(since);
-                self.speeds.learn_lag(name, &work, taken.as_micros() as u64);
+                self.speeds.learn_lag(name, &work, ran_us);
                 self.note_speed(node);
             }
             Outcome::Failed { failure, dead } => {

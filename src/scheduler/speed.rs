@@ -251,17 +251,17 @@ impl Speeds {
         }
     }
 
-    /// A job was given up on `node` after so long, since it had ended elsewhere: it takes longer here. Tells
-    /// something only when it should have ended by then, and of the node alone: what the job costs was seen elsewhere.
-    pub fn learn_lag(&mut self, node: &str, work: &Work, taken_us: u64) {
+    /// A job was given up on `node` when its compiler had run for so long, since it had ended elsewhere: it takes
+    /// longer here. Tells something only when it should have ended by then, and of the node alone: what the job
+    /// costs was seen elsewhere.
+    pub fn learn_lag(&mut self, node: &str, work: &Work, ran_us: u64) {
         let Some(known) = self.recall(work).filter(|known| known.cost_us > 0.0) else {
             return;
         };
         let expected = (known.cost_us.ln(), known.doubt);
-        let speed = self.node_mut(node);
-        let taken_log = (taken_us.max(1) as f64).ln();
-        if taken_log > expected.0 + speed.slowness_log {
-            speed.compare(taken_log, expected);
+        let ran_log = (ran_us.max(1) as f64).ln();
+        if ran_log > expected.0 + self.slowness(node).ln() {
+            self.node_mut(node).compare(ran_log, expected);
         }
     }
 
@@ -372,10 +372,11 @@ impl NodeSpeed {
     /// what doubt is left.
     fn compare(&mut self, cpu_log: f64, (cost_log, doubt): (f64, f64)) -> (f64, f64) {
         let limit = RATIO_MAX.ln();
-        let wrong = (cpu_log - cost_log - self.slowness_log).clamp(-limit, limit);
+        let wrong = cpu_log - cost_log - self.slowness_log;
         let all = self.doubt + doubt + DOUBT_JOB;
         let (gain, gain_work) = (self.doubt / all, doubt / all);
-        self.slowness_log += gain * wrong;
+        // No one job says that a machine is a hundred times slower; a file may well take a hundred times longer.
+        self.slowness_log += gain * wrong.clamp(-limit, limit);
         self.doubt = (self.doubt * (1.0 - gain)).max(DOUBT_NODE_LEAST);
         let doubt = (doubt * (1.0 - gain_work)).max(DOUBT_WORK_LEAST);
         (cost_log + gain_work * wrong, doubt)

@@ -380,6 +380,7 @@ impl Submitter {
                             output_bytes: delivered.file_bytes,
                         };
                         lease.end(outcome);
+                        race.is_won();
                         let account = prepared
                             .account(call, plan, toolchain.digest, &self.sources, &delivered)
                             .await?;

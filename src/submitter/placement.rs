@@ -5,8 +5,7 @@
 //! messages, and what is behind them does not matter here.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::{Duration, Instant};
 
 use smol::channel::{self, Receiver, Sender};
@@ -251,7 +250,7 @@ pub struct Lease {
     placement: Arc<Placement>,
     request: RequestId,
     grant: Arc<Grant>,
-    started: Arc<AtomicBool>,
+    started: Arc<OnceLock<Instant>>,
     outcome: Option<Outcome>,
 }
 
@@ -268,7 +267,16 @@ impl Lease {
 
     /// Whether the compiler has started under it.
     pub fn has_started(&self) -> bool {
-        self.started.load(Ordering::Relaxed)
+        self.started.get().is_some()
+    }
+
+    /// Another start of the job has ended first.
+    pub fn lags(self) {
+        let ran = self.started.get().map(Instant::elapsed);
+        if let Some(ran) = ran {
+            let ran_us = ran.as_micros() as u64;
+            self.end(Outcome::Lagged { ran_us });
+        }
     }
 
     /// What is to be told of the worker while the job is under way.
@@ -304,7 +312,7 @@ pub struct Progress {
     placement: Arc<Placement>,
     request: RequestId,
     grant: Arc<Grant>,
-    started: Arc<AtomicBool>,
+    started: Arc<OnceLock<Instant>>,
 }
 
 impl Progress {
@@ -315,7 +323,8 @@ impl Progress {
 
     /// The worker has started the compiler.
     pub fn started(&self) {
-        self.started.store(true, Ordering::Relaxed);
+        // It starts once; a worker that says so again is not believed.
+        let _ = self.started.set(Instant::now());
         self.placement.event(Event::Started {
             request: self.request,
             lease: self.grant.lease,

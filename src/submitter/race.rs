@@ -73,6 +73,14 @@ impl<'a, T> Race<'a, T> {
         }
     }
 
+    /// One start has brought the result: the others are given up, and how far they came tells of their nodes.
+    pub fn is_won(&mut self) {
+        for (lease, run) in self.runners.drain(..) {
+            drop(run);
+            lease.lags();
+        }
+    }
+
     /// Gives up one start, unless the compiler has started: then it is nearer to its end than any other
     /// start could be.
     fn recall(&mut self, id: LeaseId) {

@@ -230,7 +230,8 @@ struct Attempt {
     grant: Grant,
     worker: usize,
     wire: Wire,
-    started: bool,
+    /// When the compiler started at the worker.
+    started: Option<Time>,
 }
 
 /// A job on a worker.
@@ -1003,10 +1004,10 @@ impl World {
                     let found = attempts.iter().find(|(_, attempt)| {
                         attempt.request == request
                             && attempt.grant.lease == lease
-                            && !attempt.started
+                            && attempt.started.is_none()
                     });
                     if let Some((&id, _)) = found {
-                        self.give_up(number, id);
+                        self.give_up(number, id, false);
                     }
                 }
                 holdings::Action::Deny(request, _) => {
@@ -1059,7 +1060,7 @@ impl World {
             request,
             worker,
             wire,
-            started: false,
+            started: None,
             grant,
         };
         let (lease, node) = (attempt.grant.lease, attempt.grant.node);
@@ -1103,7 +1104,7 @@ impl World {
         let (request, lease, job) = (attempt.request, attempt.grant.lease, attempt.job);
         match message {
             Message::Started => {
-                attempt.started = true;
+                attempt.started = Some(self.now);
                 self.holdings(number, holdings::Event::Started { request, lease });
             }
             Message::Done { wall_us } => {
@@ -1183,14 +1184,19 @@ impl World {
         }
     }
 
-    /// A start is given up; its worker hears of it.
-    fn give_up(&mut self, number: usize, id: u64) {
+    /// A start is given up, perhaps since another has ended; its worker hears of it.
+    fn give_up(&mut self, number: usize, id: u64, lags: bool) {
         let Some(attempt) = self.machines[number].attempts.remove(&id) else {
             return;
         };
         self.hang_up(attempt.wire, 0);
         let (request, lease) = (attempt.request, attempt.grant.lease);
-        let outcome = Outcome::Unused;
+        let outcome = match attempt.started.filter(|_| lags) {
+            Some(started) => Outcome::Lagged {
+                ran_us: self.now.since(started).as_micros() as u64,
+            },
+            None => Outcome::Unused,
+        };
         self.holdings(
             number,
             holdings::Event::Ended {
@@ -1209,7 +1215,7 @@ impl World {
             .map(|(&id, _)| id)
             .collect();
         for loser in losers {
-            self.give_up(number, loser);
+            self.give_up(number, loser, !local);
         }
         self.machines[number].jobs.remove(&request);
         self.machines[number].courses.remove(&job);

@@ -124,7 +124,9 @@ impl Holdings {
             .first()
             .map(|&(slowness_milli, _)| slowness_milli);
         let is_slow = |slowness_milli: u32| {
-            fastest.is_some_and(|fastest| slowness_milli > fastest + fastest / SLOWER_SHARE)
+            fastest.is_some_and(|fastest| {
+                slowness_milli > fastest.saturating_add(fastest / SLOWER_SHARE)
+            })
         };
         // In their order, and no further than jobs wait.
         let mut at = class.idle.first().copied();

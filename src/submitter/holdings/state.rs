@@ -282,7 +282,9 @@ impl Holdings {
             // Its lease went back while its result was on its way.
             match outcome {
                 Outcome::Done { .. } => self.finish(request),
-                Outcome::Failed { .. } | Outcome::Unused => self.leave(request),
+                Outcome::Failed { .. } | Outcome::Unused | Outcome::Lagged { .. } => {
+                    self.leave(request);
+                }
             }
             return;
         };
@@ -304,7 +306,7 @@ impl Holdings {
             {
                 self.enqueue(left.job, now);
             }
-            Outcome::Unused => self.leave(left.job),
+            Outcome::Unused | Outcome::Lagged { .. } => self.leave(left.job),
         }
     }
 

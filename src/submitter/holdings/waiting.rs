@@ -226,7 +226,7 @@ impl Jobs {
         let line = self.waiting.get(&held.grant.terms)?;
         let within = line
             .by_cost
-            .range(..(cost_us.max(0.0) as u64 + 1, RequestId(0)));
+            .range(..((cost_us.max(0.0) as u64).saturating_add(1), RequestId(0)));
         self.first_that_may(within.rev().map(|&(_, request)| request), held)
     }
 
