@@ -231,7 +231,7 @@ const BUGS_ELSEWHERE: [(&str, Elsewhere); 23] = [
     (
         "scheduler: a vanished peer's job clears another node's state",
         test(
-            "src/scheduler/stories.rs",
+            "src/scheduler/stories/belonging.rs",
             "names_are_unique_and_a_node_that_comes_again_replaces_itself",
         ),
     ),
