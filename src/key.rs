@@ -1,7 +1,8 @@
 //! The cluster key: 32 secret bytes in a file. Who has it takes part; nobody else does.
 //!
-//! The file holds one line of 64 hexadecimal digits and is readable by its owner only. It is made
-//! on first start, so that one machine needs no set-up; a second machine imports it.
+//! The file holds one line of 64 hexadecimal digits and is readable by its owner only, but where root has given a
+//! group the right to read it. It is made on first start, so that one machine needs no set-up; a second machine
+//! imports it.
 
 use std::fs;
 use std::io::{self, Write};
@@ -241,6 +242,29 @@ mod tests {
         let other = ClusterKey::random().unwrap();
         other.install(&path).unwrap();
         assert_eq!(ClusterKey::read(&path).unwrap(), other);
+    }
+
+    #[test]
+    fn who_may_read_a_key_may_read_the_next_one_and_nobody_else() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("key");
+        ClusterKey::read_or_create(&path).unwrap();
+        // Only root can give a key to a group that is not his own; of anybody else's nothing is kept.
+        let is_root = nix::unistd::geteuid().is_root();
+        let group = is_root.then_some(54321);
+        std::os::unix::fs::chown(&path, None, group).unwrap();
+        for (before, by_root) in [(0o640, 0o640), (0o600, 0o600), (0o644, 0o640)] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(before)).unwrap();
+            ClusterKey::random().unwrap().install(&path).unwrap();
+            let after = fs::metadata(&path).unwrap();
+            let expect = if is_root { by_root } else { 0o600 };
+            assert_eq!(after.mode() & 0o7777, expect, "{before:o}");
+            if expect == 0o640 {
+                assert_eq!(after.gid(), 54321);
+            } else if is_root {
+                std::os::unix::fs::chown(&path, None, group).unwrap();
+            }
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::story::{Story, done, failed};
 use crate::id::RequestId;
-use crate::message::{Deal, Failure, NodeState, Outcome, OwnNode, ToScheduler};
+use crate::message::{Failure, NodeState, Outcome, OwnNode, ToScheduler};
 use crate::scheduler::state::{Event, PeerId};
 
 /// Thousands of random events, good and bad; the harness checks each.
@@ -74,14 +74,7 @@ fn no_slot_is_lent_twice_whatever_happens() {
                         };
                         match random(4) {
                             0 => story.began(holder, request, lease),
-                            1 => story.deal(
-                                holder,
-                                Deal::Ended {
-                                    request,
-                                    lease,
-                                    outcome,
-                                },
-                            ),
+                            1 => story.ended(holder, request, lease, outcome),
                             _ => story.give_back(holder, lease),
                         }
                     }

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use super::story::{Story, done, failed};
 use crate::id::Time;
-use crate::message::{Deal, Failure, FromScheduler, Grant, Home, Offer, OwnNode, Want, Way};
+use crate::message::{
+    Deal, Failure, FromScheduler, Grant, Home, Offer, Outcome, OwnNode, Want, Way,
+};
 use crate::scheduler::state::Event;
 
 #[test]
@@ -110,6 +112,40 @@ fn a_faster_node_is_preferred_once_both_are_known() {
         .map(|n| n.speed_percent)
         .collect();
     assert!(percent[0] > 150 && percent[2] < 50, "{percent:?}");
+}
+
+#[test]
+fn a_node_is_slow_when_another_start_wins_and_not_when_a_job_is_given_up() {
+    let mut story = Story::new();
+    let me = story.join("me", 0);
+    let known = story.join("known", 1);
+    for _ in 0..10 {
+        story.want(me);
+        let grant = story.grants(me).remove(0);
+        story.use_up(me, &grant, done(100_000));
+    }
+    let other = story.join("other", 1);
+    let id = story.ids[&known];
+    let elsewhere = |want: &mut Want| want.except = vec![id];
+    let percent = |story: &mut Story| {
+        let nodes = story.status().nodes;
+        let other = nodes.iter().find(|node| node.name == "other");
+        other.unwrap().speed_percent
+    };
+    // Interrupted, or done at home, after however long.
+    story.want_with(me, elsewhere);
+    let grant = story.grants(me).remove(0);
+    story.began(me, grant.request, grant.lease);
+    story.pass(Duration::from_secs(60), &[me, known, other]);
+    story.ended(me, grant.request, grant.lease, Outcome::Unused);
+    story.give_back(me, grant.lease);
+    assert_eq!(percent(&mut story), 0, "nothing is known of it");
+
+    story.want_with(me, elsewhere);
+    let grant = story.grants(me).remove(0);
+    story.use_up(me, &grant, Outcome::Lagged { ran_us: 400_000 });
+    let percent = percent(&mut story);
+    assert!((1..60).contains(&percent), "{percent}");
 }
 
 #[test]
