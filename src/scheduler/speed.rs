@@ -211,10 +211,11 @@ impl Speeds {
         self.jobs += 1;
         let cpu_log = (cpu_us as f64).ln();
         let known = self.recall(work).copied();
+        let known = known.filter(|known| known.cost_us > 0.0);
         let by_bytes = || Some(self.cost_per_byte_log? + (output_bytes.max(1) as f64).ln());
         let expected = match known {
-            Some(known) if known.cost_us > 0.0 => Some((known.cost_us.ln(), known.doubt)),
-            _ => by_bytes()
+            Some(known) => Some((known.cost_us.ln(), known.doubt)),
+            None => by_bytes()
                 .map(|cost_log| (cost_log, DOUBT_BY_BYTES))
                 .or_else(|| Some((self.cost_log?, DOUBT_BY_NOTHING))),
         };
@@ -226,20 +227,18 @@ impl Speeds {
             None => (cpu_log - speed.slowness_log, speed.doubt + DOUBT_JOB),
         };
         let (memory_mib, written) = (memory_mib as f64, output_bytes as f64);
-        let now_known = match known {
-            Some(old) if old.cost_us > 0.0 => Known {
-                cost_us: cost_log.exp(),
-                doubt,
-                memory_mib: memory_mib
-                    .max(old.memory_mib - GAIN_WORK * (old.memory_mib - memory_mib)),
-                output_bytes: old.output_bytes + GAIN_WORK * (written - old.output_bytes),
-            },
-            _ => Known {
-                cost_us: cost_log.exp(),
-                doubt,
-                memory_mib,
-                output_bytes: written,
-            },
+        let (memory_mib, written) = match known {
+            Some(old) => (
+                memory_mib.max(old.memory_mib - GAIN_WORK * (old.memory_mib - memory_mib)),
+                old.output_bytes + GAIN_WORK * (written - old.output_bytes),
+            ),
+            None => (memory_mib, written),
+        };
+        let now_known = Known {
+            cost_us: cost_log.exp(),
+            doubt,
+            memory_mib,
+            output_bytes: written,
         };
         self.remember(work, now_known);
         blend(&mut self.cost_log, cost_log);

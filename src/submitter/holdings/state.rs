@@ -202,8 +202,7 @@ impl Holdings {
                 if size.cost_us > 0 {
                     self.foresight.learn_cost(size.cost_us as f64);
                 }
-                self.jobs.learn_size(request, size);
-                if self.jobs.find(request).is_some_and(Job::waits) {
+                if self.jobs.learn_size(request, size) {
                     self.enqueue(request, now);
                 }
             }

@@ -254,18 +254,14 @@ impl Jobs {
             .find(|request| self.all[request].may_run_under(held))
     }
 
-    /// A job is of such a size.
-    pub(super) fn learn_size(&mut self, request: RequestId, size: Size) {
-        let Some(job) = self.all.get_mut(&request) else {
-            return;
-        };
-        let before = std::mem::replace(&mut job.size, size);
-        if job.waits()
-            && let Some(line) = self.waiting.get_mut(&job.want.terms)
-        {
-            line.discount(request, before.cost_us);
-            line.count(request, size.cost_us);
+    /// A job is of such a size. Whether it has waited: then it is to be enqueued anew, since its turn depends on it.
+    pub(super) fn learn_size(&mut self, request: RequestId, size: Size) -> bool {
+        let has_waited = self.find(request).is_some_and(Job::waits);
+        self.dequeue(request);
+        if let Some(job) = self.all.get_mut(&request) {
+            job.size = size;
         }
+        has_waited
     }
 
     /// Those that wait for such a lease, the next first.
