@@ -24,10 +24,10 @@ impl Greetings {
     /// Begins one; it bounds its own time.
     pub fn begin(&mut self, greeting: impl Future<Output = ()> + Send + 'static) {
         if self.tasks.len() >= GREETINGS_MAX {
-            self.tasks.retain(|_, greeting| !greeting.is_finished());
+            self.forget_finished();
         }
         if self.tasks.len() >= GREETINGS_MAX {
-            self.end_oldest();
+            self.tasks.pop_first();
         }
         self.tasks.insert(self.next, executor::spawn(greeting));
         self.next += 1;
@@ -35,8 +35,12 @@ impl Greetings {
 
     /// Ends the oldest, for whatever it holds: a descriptor.
     pub fn end_oldest(&mut self) {
-        self.tasks.retain(|_, greeting| !greeting.is_finished());
+        self.forget_finished();
         self.tasks.pop_first();
+    }
+
+    fn forget_finished(&mut self) {
+        self.tasks.retain(|_, greeting| !greeting.is_finished());
     }
 }
 

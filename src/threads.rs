@@ -33,11 +33,15 @@ where
 
 /// Does `work` on another thread, and nobody waits for it.
 pub fn detached(work: impl FnOnce() + Send + 'static) {
-    POOL.push(Box::new(work));
+    // If it panics, that is said on standard error, and the thread goes on.
+    POOL.push(Box::new(|| {
+        drop(panic::catch_unwind(AssertUnwindSafe(work)))
+    }));
 }
 
 static POOL: Pool = Pool::new(THREADS_MAX, IDLE_TIME_MAX);
 
+/// Something to do that does not panic.
 type Work = Box<dyn FnOnce() + Send>;
 
 struct Pool {
@@ -123,8 +127,7 @@ impl Pool {
                     self.grow(&mut state);
                 }
                 drop(state);
-                // The thread outlives it; the message is on standard error.
-                let _ = panic::catch_unwind(AssertUnwindSafe(work));
+                work();
                 state = self.lock();
             }
             state.idle += 1;

@@ -394,7 +394,6 @@ impl Submitter {
                             return Err(reason);
                         }
                         if verified {
-                            drop(race);
                             let report = report.clone();
                             return Ok(self.verify(job, node, delivered, report).await);
                         }

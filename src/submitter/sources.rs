@@ -312,11 +312,10 @@ impl Sources {
             (scan, began.elapsed() < QUICK)
         };
         let was_quick = self.quick().contains(&mark);
-        let done = match self.scanner.try_lock() {
-            // On a file system that can't be watched, each file is asked for, and its server may not answer.
-            Ok(mut held) if was_quick && held.is_watched() => Some(scan(&mut held)),
-            _ => None,
-        };
+        let held = was_quick.then(|| self.scanner.try_lock().ok()).flatten();
+        // On a file system that can't be watched, each file is asked for, and its server may not answer.
+        let held = held.filter(|scanner| scanner.is_watched());
+        let done = held.map(|mut scanner| scan(&mut scanner));
         let (scan, is_quick) = match done {
             Some(done) => done,
             None => {
