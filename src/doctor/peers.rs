@@ -411,6 +411,7 @@ fn plain(address: SocketAddr) -> SocketAddr {
 mod tests {
     use std::net::TcpListener;
 
+    use super::super::facts::healthy;
     use super::*;
     use crate::message::{FromScheduler, NodeStatus, Status, ToScheduler};
 
@@ -458,6 +459,12 @@ mod tests {
             let door = Async::<TcpListener>::bind(([127, 0, 0, 1], 0)).unwrap();
             let address = door.get_ref().local_addr().unwrap();
             let theirs = credentials.clone();
+            let known = healthy().scheduler.status.unwrap();
+            let own = NodeStatus {
+                address: "127.0.0.1:10245".into(),
+                ..known.nodes[0].clone()
+            };
+            let name = own.name.clone();
             let _scheduler = executor::spawn(async move {
                 // The node comes between the second look and the third.
                 for look in 0.. {
@@ -467,7 +474,7 @@ mod tests {
                     let _: Option<ToScheduler> = receiver.receive().await.unwrap();
                     let mut status = Status::default();
                     if look >= 2 {
-                        status.nodes.push(node("127.0.0.1:10245"));
+                        status.nodes.push(own.clone());
                     }
                     let answer = FromScheduler::Status(status);
                     sender.send(&answer).await.unwrap();
@@ -480,23 +487,7 @@ mod tests {
             ask(&mut facts, &[address], &credentials).await;
             assert!(facts.own_nodes.is_empty());
             await_joining(&mut facts, &credentials).await;
-            assert_eq!(facts.own_nodes, ["node"]);
+            assert_eq!(facts.own_nodes, [name]);
         });
-    }
-
-    fn node(address: &str) -> NodeStatus {
-        NodeStatus {
-            name: "node".into(),
-            address: address.into(),
-            platform: "x86_64".into(),
-            slots: 1,
-            running: 0,
-            local_jobs: 0,
-            jobs_done: 0,
-            speed_percent: 0,
-            no_remote: None,
-            load_milli: 0,
-            skew_ms: None,
-        }
     }
 }

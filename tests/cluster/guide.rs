@@ -258,6 +258,18 @@ impl Desks {
         }
     }
 
+    /// Starts a cluster on `alpha` with this, and takes its key to `beta`, where this is done next.
+    #[track_caller]
+    fn share_key(&mut self, start: &str, then: &str) {
+        let alpha = self.at("alpha");
+        let (said, failed) = alpha.types(&format!("{start} && ice key show >~/key\n"));
+        assert_eq!(failed, "", "{said}");
+        let key = fs::read_to_string(alpha.home.join("key")).unwrap();
+        let import = format!("ice key import <<< '{key}'{then}\n");
+        let (said, failed) = self.at("beta").types(&import);
+        assert_eq!(failed, "", "{said}");
+    }
+
     /// Waits until both machines are in the scheduler's list, as a person would.
     fn wait_for_both(&mut self) {
         let began = Instant::now();
@@ -367,11 +379,10 @@ fn what_the_guide_says_of_build_systems_works() {
         "sed -i 's,^all: .*,all: $(filter-out %sha256.o;$(C_OBJECTS)),;s/;/,/' ~/cross/Makefile\n",
     );
     // What this machine takes itself, while it is free, would say nothing.
-    alpha.types("ice scheduler -d && ice daemon -d -m 0 && ice key show >~/key\n");
-    let key = fs::read_to_string(alpha.home.join("key")).unwrap();
-    let beta = desks.at("beta");
-    let (said, failed) = beta.types(&format!("ice key import <<< '{key}' && ice daemon -d\n"));
-    assert_eq!(failed, "", "{said}");
+    desks.share_key(
+        "ice scheduler -d && ice daemon -d -m 0",
+        " && ice daemon -d",
+    );
     desks.wait_for_both();
     desks.at("alpha").types("export ICE_JOB_LOG=$HOME/jobs\n");
     let log = desks.at("alpha").home.join("jobs");
@@ -480,13 +491,7 @@ fn what_the_guide_says_of_containers_works() {
     }
     let mut desks = Desks::with(FOR_PODMAN);
     desks.with_project("container");
-    let alpha = desks.at("alpha");
-    let (said, failed) = alpha.types("ice scheduler -d && ice key show >~/key\n");
-    assert_eq!(failed, "", "{said}");
-    let key = fs::read_to_string(alpha.home.join("key")).unwrap();
-    desks
-        .at("beta")
-        .types(&format!("ice key import <<< '{key}'\n"));
+    desks.share_key("ice scheduler -d", "");
     for machine in ["alpha", "beta"] {
         let (said, failed) = desks.at(machine).types(IMAGES);
         assert_eq!(failed, "", "{said}");
