@@ -10,7 +10,7 @@ use crate::cluster::{Build, Cluster, Shape, Worker, two_workers};
 use crate::joblog::{self, JobLine};
 use crate::netns;
 use crate::node::{ALICE, ROOT};
-use crate::project::{Project, slow, small};
+use crate::project::{Project, slow, slower, small};
 use crate::wait::{BOUND, wait_until};
 
 /// How long a build may take in which something fails: what it takes by itself, on a machine that
@@ -24,9 +24,13 @@ fn cluster() -> Option<Cluster> {
     netns::possible().then(|| Cluster::start(&two_workers(ALICE)))
 }
 
-/// Builds files that take seconds each, two at a time.
+/// Builds files that take a second each, two at a time.
 fn make_slowly(cluster: &Cluster) -> Build {
-    cluster.make_with("slow", slow(), cluster.ground.user, |command| {
+    make_two_at_a_time(cluster, slow())
+}
+
+fn make_two_at_a_time(cluster: &Cluster, project: &'static Project) -> Build {
+    cluster.make_with("slow", project, cluster.ground.user, |command| {
         let compiler = cluster.called_by_word("gcc");
         command.arg(format!("CC={compiler}")).arg("-j2");
     })
@@ -91,7 +95,7 @@ fn a_job_survives_the_death_of_its_worker() {
 #[test]
 fn a_job_survives_that_its_worker_hangs() {
     let Some(cluster) = cluster() else { return };
-    let build = make_slowly(&cluster);
+    let build = make_two_at_a_time(&cluster, slower());
     let busy = cluster.busy_worker();
     cluster.workers[busy].freeze();
     assert_went_elsewhere(&cluster, busy, build);
@@ -106,7 +110,7 @@ fn a_job_survives_that_its_worker_hangs() {
 #[test]
 fn a_job_survives_that_its_workers_cable_is_pulled() {
     let Some(cluster) = cluster() else { return };
-    let build = make_slowly(&cluster);
+    let build = make_two_at_a_time(&cluster, slower());
     let busy = cluster.busy_worker();
     cluster.workers[busy].host.unplug();
     assert_went_elsewhere(&cluster, busy, build);

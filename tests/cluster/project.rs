@@ -96,9 +96,23 @@ pub fn slow() -> &'static Project {
     })
 }
 
+/// Files that take longer than a silent worker is waited for: none has ended, and no second start has been made for
+/// another, when the silence is noticed.
+pub fn slower() -> &'static Project {
+    static SLOWER: OnceLock<Project> = OnceLock::new();
+    SLOWER.get_or_init(|| {
+        let files = (0..3).map(|index| (format!("slower{index}.c"), busy_text(index, 520)));
+        Project::of("gcc", "-O2", files.collect(), |_| true)
+    })
+}
+
 /// A source that keeps `gcc -O2` busy for about a second; another `seed` makes another object.
 pub fn slow_text(seed: usize) -> Vec<u8> {
-    let functions = (0..130).map(|index| {
+    busy_text(seed, 130)
+}
+
+fn busy_text(seed: usize, functions: usize) -> Vec<u8> {
+    let functions = (0..functions).map(|index| {
         format!(
             "int f{index}(int *a, int n) {{ int s = {seed};\n\
              for (int i = 0; i < n; i++) {{ s += a[i] * {index}; if (s & {index}) s ^= a[(i + {index}) % n];\n\
